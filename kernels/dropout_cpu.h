@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The multipliers of token dropout, drawn on the fly; shared by every operation with a dropout site (see dropout.h).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/dropout.h"
+
+namespace farsight {
+
+// A site with its keys copied, as closures hold it.
+class DropoutDraw {
+ public:
+  DropoutDraw() = default;  // not active
+  // Throws Error{internal} if the site does not describe `rows` rows.
+  DropoutDraw(const char* op, const DropoutSite* site, int64_t rows);
+
+  bool active() const { return p_ > 0.0; }
+  // factors[i] = 0 or 1 / (1 - p) for channels [begin, begin + count) of a row; begin is a multiple of 4.
+  void factors(int64_t row, int64_t begin, int64_t count, float* factors) const;
+
+ private:
+  double p_ = 0.0;
+  std::vector<uint64_t> keys_;
+  const int32_t* positions_ = nullptr;
+  int64_t tokens_ = 1;
+  int64_t first_channel_ = 0;
+};
+
+// Philox-based multipliers of channels [channel, channel + count) at a position; channel is a multiple of 4.
+void dropout_factors_cpu(uint64_t key, int32_t position, int64_t channel, int64_t count, uint32_t threshold, float keep,
+                         float* factors);
+
+// y = v * factors, rows [N, C]; y contiguous or strided, added to when add.
+void dropout_rows_cpu(const DropoutDraw& draw, const float* x, int64_t x_stride, int64_t rows, int64_t cols, bool add,
+                      float* y, int64_t y_stride);
+
+}  // namespace farsight

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stochastic gradient descent with momentum and decoupled weight decay on flat slabs, in one pass.
+//   b = momentum b + gradient_scale * grad       value -= rate (b + weight_decay value [decay ranges])
+// Elementwise: equal bits for any thread count and any cut into shards.
+#pragma once
+
+#include <span>
+
+#include "kernels/optimizer_range.h"
+
+namespace farsight {
+
+struct SgdStep {
+  double rate = 0.0;
+  double momentum = 0.0;  // 0: `momentum_buffer` may be empty
+  double weight_decay = 0.0;
+  double gradient_scale = 1.0;  // the clip factor
+};
+
+// Throws Error{internal} for spans or ranges that do not match.
+void sgd(std::span<float> values, std::span<const float> gradients, std::span<float> momentum_buffer,
+         std::span<const OptimizerRange> ranges, const SgdStep& step);
+
+}  // namespace farsight
