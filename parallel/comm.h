@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Message passing between the ranks of one axis set. Small back ends: Self (one rank), MPI (host buffers), in-process
+// (threads as ranks, for tests and `verify`). All counts are int64 elements; longer messages than MPI can count are
+// split. Every rank of a communicator calls the same collectives in the same order; a collective is never called under
+// a rank-dependent condition. Calls of all communicators of one rank come from one thread.
+//
+// Reductions are deterministic: a sum is formed in rank order, so the same bits come out on every rank, on every run
+// and from every back end. Every operation enters the rank's flight log with its call site.
+//
+// Errors: in-process ranks throw Error{environment} when another rank has failed; MPI errors end the job
+// (MPI_ERRORS_ARE_FATAL); with checked collectives (CommOptions) a mismatch throws Error{internal} naming the ranks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <span>
+#include <string>
+
+namespace farsight {
+
+class FlightLog;
+
+enum class ReduceOp : uint8_t { sum, max, min };
+
+// Where an operation was called: recorded for the watchdog's report. Never passed by hand.
+using CallSite = std::source_location;
+
+// Tags of send and receive lie in [0, kUserTags); the rest belong to the collectives.
+inline constexpr int kUserTags = 16384;
+
+struct CommOptions {
+  bool checked = false;                      // compare (operation, count, type) before each collective
+  int64_t piece_bytes = int64_t{1} << 30;    // longest single message; longer ones are split
+  int64_t staging_bytes = int64_t{1} << 20;  // all_reduce works on this much at a time
+};
+
+// A started transfer. Destroying an unfinished request waits for it.
+class Request {
+ public:
+  virtual ~Request() = default;
+  virtual void wait() = 0;
+  virtual bool test() = 0;  // true once finished; also drives progress
+};
+using RequestPtr = std::unique_ptr<Request>;
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual const std::string& name() const = 0;  // axis set, e.g. "ring", "dp*ring"
+
+  virtual void barrier(CallSite at = CallSite::current()) = 0;
+  // In place. max and min of floats ignore no NaN: any NaN makes the result NaN.
+  virtual void all_reduce(std::span<float> data, ReduceOp op, CallSite at = CallSite::current()) = 0;
+  virtual void all_reduce(std::span<double> data, ReduceOp op, CallSite at = CallSite::current()) = 0;
+  virtual void all_reduce(std::span<int64_t> data, ReduceOp op, CallSite at = CallSite::current()) = 0;
+  // `data` must stay alive and untouched until the request has finished. Several may be in flight.
+  virtual RequestPtr all_reduce_async(std::span<float> data, ReduceOp op, CallSite at = CallSite::current()) = 0;
+  virtual void broadcast(std::span<std::byte> data, int root, CallSite at = CallSite::current()) = 0;
+  // `all` holds counts[r] bytes of rank r one after another.
+  virtual void all_gather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const int64_t> counts,
+                          CallSite at = CallSite::current()) = 0;
+  // Messages between two ranks with one tag arrive in the order they were sent. Sizes must agree on both sides.
+  virtual RequestPtr send(std::span<const std::byte> data, int to, int tag, CallSite at = CallSite::current()) = 0;
+  virtual RequestPtr receive(std::span<std::byte> data, int from, int tag, CallSite at = CallSite::current()) = 0;
+  // Ranks with the same colour, ordered by key, in a new communicator. Collective.
+  virtual std::unique_ptr<Communicator> split(int colour, int key, std::string name,
+                                              CallSite at = CallSite::current()) = 0;
+  // Lets pending transfers of this rank advance, those of its other communicators included.
+  virtual void progress() = 0;
+  // The record of this rank's operations, shared by all its communicators; readable from any thread.
+  virtual FlightLog& flight_log() = 0;
+  // Ends the whole job at once with this exit code.
+  [[noreturn]] virtual void abort(int code) = 0;
+};
+
+// A world of one rank. send and receive are refused with Error{internal}.
+std::unique_ptr<Communicator> make_self_communicator();
+
+}  // namespace farsight

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "parallel/message_communicator.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <exception>
+#include <numeric>
+#include <string_view>
+#include <utility>
+
+#include "kernels/error.h"
+#include "kernels/random.h"
+#include "parallel/all_reduce.h"
+
+namespace farsight {
+
+namespace {
+
+constexpr int kCollectiveTags = 8192;  // tags [kUserTags, kUserTags + kCollectiveTags): below MPI's guaranteed 32767
+
+template <typename T>
+const char* type_name() {
+  return to_string(dtype_of<T>());
+}
+
+// A message of any length, cut into pieces that the transport can count.
+class PiecedMessage final : public Operation {
+ public:
+  explicit PiecedMessage(std::vector<MessagePtr> pieces) : pieces_(std::move(pieces)) {}
+  bool advance() override {
+    std::erase_if(pieces_, [](const MessagePtr& m) { return m->test(); });
+    return pieces_.empty();
+  }
+
+ private:
+  std::vector<MessagePtr> pieces_;
+};
+
+// Keeps an operation registered with the engine until it has finished.
+class EngineRequest final : public Request {
+ public:
+  EngineRequest(std::unique_ptr<Operation> operation, std::shared_ptr<RankEngine> engine, Transport& transport,
+                uint64_t sequence)
+      : tracked_(std::move(operation)), engine_(std::move(engine)), transport_(transport), sequence_(sequence) {
+    engine_->add(&tracked_);
+  }
+  ~EngineRequest() override {
+    // During unwinding the other ranks may never answer: the transfer is abandoned and the job ends.
+    if (std::uncaught_exceptions() == exceptions_) {
+      try {
+        wait();
+      } catch (...) {  // a destructor has nobody to tell; the next operation on the communicator reports it
+      }
+    }
+    if (!finished_) engine_->remove(&tracked_);
+  }
+  bool test() override {
+    if (finished_) return true;
+    engine_->progress();
+    return settle();
+  }
+  void wait() override {
+    for (int64_t fruitless = 0; !test(); ++fruitless) transport_.idle(fruitless);
+  }
+
+ private:
+  struct Tracked final : Operation {
+    explicit Tracked(std::unique_ptr<Operation> o) : operation(std::move(o)) {}
+    bool advance() override {
+      finished = finished || operation->advance();
+      return finished;
+    }
+    std::unique_ptr<Operation> operation;
+    bool finished = false;
+  };
+
+  bool settle() {
+    if (!tracked_.finished) return false;
+    finished_ = true;
+    engine_->remove(&tracked_);
+    engine_->log.finish(sequence_);
+    tracked_.operation.reset();
+    return true;
+  }
+
+  Tracked tracked_;
+  std::shared_ptr<RankEngine> engine_;
+  Transport& transport_;
+  uint64_t sequence_;
+  bool finished_ = false;
+  int exceptions_ = std::uncaught_exceptions();
+};
+
+}  // namespace
+
+void RankEngine::progress() {
+  for (Operation* operation : active_) operation->advance();
+}
+
+MessageCommunicator::MessageCommunicator(std::unique_ptr<Transport> transport, std::shared_ptr<RankEngine> engine,
+                                         std::string name)
+    : transport_(std::move(transport)), engine_(std::move(engine)), name_(std::move(name)) {}
+
+MessageCommunicator::~MessageCommunicator() = default;
+
+void MessageCommunicator::abort(int code) {
+  transport_->abort(code);
+  std::terminate();  // not reached; g++ does not trust a virtual function to keep its promise
+}
+
+uint64_t MessageCommunicator::log(const char* operation, int peer, int64_t count, const char* type,
+                                  const CallSite& at) {
+  FlightEntry entry;
+  entry.axis = name_;
+  entry.axis_sequence = ++operations_;
+  entry.operation = operation;
+  entry.peer = peer;
+  entry.count = count;
+  entry.type = type;
+  entry.site = at;
+  return engine_->log.begin(std::move(entry));
+}
+
+// Several collectives may be under way at once and advance in different orders on different ranks: each has its tag.
+int MessageCommunicator::collective_tag() {
+  return kUserTags + static_cast<int>(collectives_++ % static_cast<uint64_t>(kCollectiveTags));
+}
+
+int64_t MessageCommunicator::largest_piece() const {
+  return std::min(engine_->options.staging_bytes, engine_->options.piece_bytes);
+}
+
+void MessageCommunicator::wait(Operation& operation) {
+  for (int64_t fruitless = 0; !operation.advance(); ++fruitless) {
+    engine_->progress();
+    transport_->idle(fruitless);
+  }
+}
+
+std::unique_ptr<Operation> MessageCommunicator::message(bool sending, std::byte* data, int64_t bytes, int peer,
+                                                        int tag) {
+  std::vector<MessagePtr> pieces;
+  int64_t begin = 0;
+  do {
+    const int64_t count = std::min(engine_->options.piece_bytes, bytes - begin);
+    pieces.push_back(sending ? transport_->send(data + begin, count, peer, tag)
+                             : transport_->receive(data + begin, count, peer, tag));
+    begin += count;
+  } while (begin < bytes);
+  return std::make_unique<PiecedMessage>(std::move(pieces));
+}
+
+RequestPtr MessageCommunicator::make_request(std::unique_ptr<Operation> operation, uint64_t sequence) {
+  return std::make_unique<EngineRequest>(std::move(operation), engine_, *transport_, sequence);
+}
+
+void MessageCommunicator::exchange(const std::byte* out, int64_t out_bytes, int to, std::byte* in, int64_t in_bytes,
+                                   int from, int tag) {
+  const auto receiving = message(/*sending=*/false, in, in_bytes, from, tag);
+  const auto sending = message(/*sending=*/true, const_cast<std::byte*>(out), out_bytes, to, tag);
+  wait(*receiving);
+  wait(*sending);
+}
+
+// Bruck's all-gather: after round k a rank holds the blocks of 2^(k+1) consecutive ranks, its own first.
+void MessageCommunicator::gather_small(std::byte* blocks, int64_t bytes, int tag) {
+  const int n = size();
+  std::vector<std::byte> rotated(static_cast<size_t>(bytes) * static_cast<size_t>(n));
+  std::memcpy(rotated.data(), blocks + bytes * rank(), static_cast<size_t>(bytes));
+  for (int have = 1; have < n; have *= 2) {
+    const int64_t more = std::min(have, n - have);
+    exchange(rotated.data(), more * bytes, (rank() - have + n) % n, rotated.data() + have * bytes, more * bytes,
+             (rank() + have) % n, tag);
+  }
+  for (int i = 0; i < n; ++i) {
+    std::memcpy(blocks + bytes * ((rank() + i) % n), rotated.data() + bytes * i, static_cast<size_t>(bytes));
+  }
+}
+
+void MessageCommunicator::check(const char* operation, int peer, int64_t count, const char* type, const CallSite& at) {
+  if (!engine_->options.checked || size() == 1) return;
+  uint64_t text = 14695981039346656037ULL;  // FNV-1a of the two names
+  for (const std::string_view part : {std::string_view(operation), std::string_view(type)}) {
+    for (const char c : part) text = (text ^ static_cast<uint64_t>(c)) * 1099511628211ULL;
+  }
+  std::vector<std::array<uint64_t, 2>> calls(static_cast<size_t>(size()));
+  calls[static_cast<size_t>(rank())] = {
+      hash64(
+          std::array<uint64_t, 4>{static_cast<uint64_t>(peer + 1), static_cast<uint64_t>(count), collectives_, text}),
+      static_cast<uint64_t>(count)};
+  gather_small(reinterpret_cast<std::byte*>(calls.data()), static_cast<int64_t>(sizeof(calls[0])), collective_tag());
+  std::string others;
+  for (int r = 0; r < size(); ++r) {
+    const auto& call = calls[static_cast<size_t>(r)];
+    if (call[0] != calls[static_cast<size_t>(rank())][0]) others += fmt::format(" {} (count {})", r, call[1]);
+  }
+  if (others.empty()) return;
+  fail(ErrorKind::internal,
+       "rank {} of axis {}: {} #{} of {} x {} at {}:{} does not match what these ranks call:{}; all ranks must call "
+       "the same collectives in the same order",
+       rank(), name_, operation, collectives_, count, type, at.file_name(), at.line(), others);
+}
+
+void MessageCommunicator::barrier(CallSite at) {
+  check("barrier", -1, 0, "byte", at);
+  const uint64_t sequence = log("barrier", -1, 0, "byte", at);
+  std::vector<std::byte> blocks(static_cast<size_t>(size()));
+  gather_small(blocks.data(), 1, collective_tag());
+  engine_->log.finish(sequence);
+}
+
+template <typename T>
+void MessageCommunicator::reduce_small(std::span<T> data, ReduceOp op, int tag) {
+  const size_t count = data.size();
+  std::vector<T> all(count * static_cast<size_t>(size()));
+  std::copy(data.begin(), data.end(), all.begin() + static_cast<std::ptrdiff_t>(count) * rank());
+  gather_small(reinterpret_cast<std::byte*>(all.data()), static_cast<int64_t>(data.size_bytes()), tag);
+  std::vector<const T*> contributions;
+  for (int r = 0; r < size(); ++r) contributions.push_back(all.data() + count * static_cast<size_t>(r));
+  reduce_in_order<T>(contributions, data.data(), static_cast<int64_t>(count), op);
+}
+
+template <typename T>
+void MessageCommunicator::reduce(std::span<T> data, ReduceOp op, const CallSite& at) {
+  check("all_reduce", static_cast<int>(op), static_cast<int64_t>(data.size()), type_name<T>(), at);
+  const uint64_t sequence = log("all_reduce", -1, static_cast<int64_t>(data.size()), type_name<T>(), at);
+  const int tag = collective_tag();
+  if (static_cast<int64_t>(data.size_bytes()) <= kSmallBytes) {
+    if (size() > 1 && !data.empty()) reduce_small(data, op, tag);
+  } else {
+    LargeAllReduce<T> operation(*transport_, data, op, tag, largest_piece());
+    wait(operation);
+  }
+  engine_->log.finish(sequence);
+}
+
+void MessageCommunicator::all_reduce(std::span<float> data, ReduceOp op, CallSite at) { reduce(data, op, at); }
+void MessageCommunicator::all_reduce(std::span<double> data, ReduceOp op, CallSite at) { reduce(data, op, at); }
+void MessageCommunicator::all_reduce(std::span<int64_t> data, ReduceOp op, CallSite at) { reduce(data, op, at); }
+
+RequestPtr MessageCommunicator::all_reduce_async(std::span<float> data, ReduceOp op, CallSite at) {
+  check("all_reduce_async", static_cast<int>(op), static_cast<int64_t>(data.size()), type_name<float>(), at);
+  const uint64_t sequence = log("all_reduce_async", -1, static_cast<int64_t>(data.size()), type_name<float>(), at);
+  auto operation = std::make_unique<LargeAllReduce<float>>(*transport_, data, op, collective_tag(), largest_piece());
+  auto request = make_request(std::move(operation), sequence);
+  request->test();
+  return request;
+}
+
+void MessageCommunicator::broadcast(std::span<std::byte> data, int root, CallSite at) {
+  const auto bytes = static_cast<int64_t>(data.size());
+  check_peer(root, 0);
+  check("broadcast", root, bytes, "byte", at);
+  const uint64_t sequence = log("broadcast", root, bytes, "byte", at);
+  const int tag = collective_tag();
+  const int n = size();
+  const int me = (rank() - root + n) % n;  // binomial tree with the root at 0: i receives from i minus its top bit
+  int top = 1;
+  while (top * 2 <= me) top *= 2;
+  if (me > 0) wait(*message(/*sending=*/false, data.data(), bytes, (me - top + root) % n, tag));
+  std::vector<std::unique_ptr<Operation>> sends;
+  for (int bit = me == 0 ? 1 : top * 2; me + bit < n; bit *= 2) {
+    sends.push_back(message(/*sending=*/true, data.data(), bytes, (me + bit + root) % n, tag));
+  }
+  for (const auto& s : sends) wait(*s);
+  engine_->log.finish(sequence);
+}
+
+void MessageCommunicator::all_gather(std::span<const std::byte> mine, std::span<std::byte> all,
+                                     std::span<const int64_t> counts, CallSite at) {
+  const int n = size();
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  if (static_cast<int>(counts.size()) != n || static_cast<int64_t>(all.size()) != total ||
+      static_cast<int64_t>(mine.size()) != counts[static_cast<size_t>(rank())]) {
+    fail(ErrorKind::internal, "all_gather on axis {}: {} counts of {} bytes in all for {} ranks, own {} bytes, room {}",
+         name_, counts.size(), total, n, mine.size(), all.size());
+  }
+  check("all_gather", -1, total, "byte", at);
+  const uint64_t sequence = log("all_gather", -1, total, "byte", at);
+  const int tag = collective_tag();
+  std::vector<std::unique_ptr<Operation>> messages;
+  int64_t begin = 0;
+  for (int r = 0; r < n; begin += counts[static_cast<size_t>(r)], ++r) {
+    const int64_t count = counts[static_cast<size_t>(r)];
+    if (r == rank()) {
+      if (count > 0) std::memmove(all.data() + begin, mine.data(), mine.size());
+    } else if (count > 0) {
+      messages.push_back(message(/*sending=*/false, all.data() + begin, count, r, tag));
+    }
+  }
+  for (int step = 1; step < n && !mine.empty(); ++step) {
+    messages.push_back(message(/*sending=*/true, const_cast<std::byte*>(mine.data()), static_cast<int64_t>(mine.size()),
+                               (rank() + step) % n, tag));
+  }
+  for (const auto& m : messages) wait(*m);
+  engine_->log.finish(sequence);
+}
+
+void MessageCommunicator::check_peer(int peer, int tag) const {
+  if (peer < 0 || peer >= size() || tag < 0 || tag >= kUserTags) {
+    fail(ErrorKind::internal, "rank {} of axis {}: peer {} of {} ranks or tag {} of {} is out of range", rank(), name_,
+         peer, size(), tag, kUserTags);
+  }
+}
+
+RequestPtr MessageCommunicator::send(std::span<const std::byte> data, int to, int tag, CallSite at) {
+  check_peer(to, tag);
+  const auto bytes = static_cast<int64_t>(data.size());
+  const uint64_t sequence = log("send", to, bytes, "byte", at);
+  return make_request(message(/*sending=*/true, const_cast<std::byte*>(data.data()), bytes, to, tag), sequence);
+}
+
+RequestPtr MessageCommunicator::receive(std::span<std::byte> data, int from, int tag, CallSite at) {
+  check_peer(from, tag);
+  const auto bytes = static_cast<int64_t>(data.size());
+  const uint64_t sequence = log("receive", from, bytes, "byte", at);
+  return make_request(message(/*sending=*/false, data.data(), bytes, from, tag), sequence);
+}
+
+std::unique_ptr<Communicator> MessageCommunicator::split(int colour, int key, std::string name, CallSite at) {
+  check("split", -1, 0, "byte", at);
+  const uint64_t sequence = log("split", -1, 0, "byte", at);
+  std::vector<std::array<int, 2>> asked(static_cast<size_t>(size()));
+  asked[static_cast<size_t>(rank())] = {colour, key};
+  gather_small(reinterpret_cast<std::byte*>(asked.data()), static_cast<int64_t>(sizeof(asked[0])), collective_tag());
+  std::vector<int> members;
+  for (int r = 0; r < size(); ++r) {
+    if (asked[static_cast<size_t>(r)][0] == colour) members.push_back(r);
+  }
+  std::stable_sort(members.begin(), members.end(), [&asked](int a, int b) {
+    return asked[static_cast<size_t>(a)][1] < asked[static_cast<size_t>(b)][1];
+  });
+  auto part = transport_->split(colour, key, members, ++splits_);
+  engine_->log.finish(sequence);
+  return std::make_unique<MessageCommunicator>(std::move(part), engine_, std::move(name));
+}
+
+}  // namespace farsight

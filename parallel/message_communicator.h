@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The collectives of Communicator over a Transport. Sums are formed in rank order:
+//   small (<= kSmallBytes)  all-gather in ceil(log2 n) rounds, then every rank adds all n contributions
+//   large                   each rank owns 1/n of a piece, receives n - 1 contributions to it, adds them, sends the
+//   sum;
+//                           2 (n-1)/n of the data leaves each rank, as in a ring, but in two steps instead of 2 (n-1)
+#pragma once
+
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/comm.h"
+#include "parallel/flight_log.h"
+#include "parallel/transport.h"
+
+namespace farsight {
+
+// A started operation that somebody has to drive.
+class Operation {
+ public:
+  virtual ~Operation() = default;
+  virtual bool advance() = 0;  // true once finished; then never called again
+};
+
+// What all communicators of one rank share: options, the flight log and the operations under way.
+class RankEngine {
+ public:
+  explicit RankEngine(const CommOptions& options) : options(options) {}
+  void add(Operation* operation) { active_.push_back(operation); }
+  void remove(Operation* operation) { active_.remove(operation); }
+  void progress();
+
+  const CommOptions options;
+  FlightLog log;
+
+ private:
+  std::list<Operation*> active_;
+};
+
+class MessageCommunicator final : public Communicator {
+ public:
+  MessageCommunicator(std::unique_ptr<Transport> transport, std::shared_ptr<RankEngine> engine, std::string name);
+  ~MessageCommunicator() override;
+
+  int rank() const override { return transport_->rank(); }
+  int size() const override { return transport_->size(); }
+  const std::string& name() const override { return name_; }
+
+  void barrier(CallSite at) override;
+  void all_reduce(std::span<float> data, ReduceOp op, CallSite at) override;
+  void all_reduce(std::span<double> data, ReduceOp op, CallSite at) override;
+  void all_reduce(std::span<int64_t> data, ReduceOp op, CallSite at) override;
+  RequestPtr all_reduce_async(std::span<float> data, ReduceOp op, CallSite at) override;
+  void broadcast(std::span<std::byte> data, int root, CallSite at) override;
+  void all_gather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const int64_t> counts,
+                  CallSite at) override;
+  RequestPtr send(std::span<const std::byte> data, int to, int tag, CallSite at) override;
+  RequestPtr receive(std::span<std::byte> data, int from, int tag, CallSite at) override;
+  std::unique_ptr<Communicator> split(int colour, int key, std::string name, CallSite at) override;
+  void progress() override { engine_->progress(); }
+  FlightLog& flight_log() override { return engine_->log; }
+  [[noreturn]] void abort(int code) override;
+
+  static constexpr int64_t kSmallBytes = 2048;
+
+ private:
+  template <typename T>
+  void reduce(std::span<T> data, ReduceOp op, const CallSite& at);
+  template <typename T>
+  void reduce_small(std::span<T> data, ReduceOp op, int tag);
+  uint64_t log(const char* operation, int peer, int64_t count, const char* type, const CallSite& at);
+  int collective_tag();
+  int64_t largest_piece() const;  // of an all_reduce, bytes
+  // With checked collectives: all ranks compare what they are about to call.
+  void check(const char* operation, int peer, int64_t count, const char* type, const CallSite& at);
+  // blocks[r] of `bytes` bytes from every rank, own one already in place.
+  void gather_small(std::byte* blocks, int64_t bytes, int tag);
+  void exchange(const std::byte* out, int64_t out_bytes, int to, std::byte* in, int64_t in_bytes, int from, int tag);
+  void wait(Operation& operation);
+  std::unique_ptr<Operation> message(bool sending, std::byte* data, int64_t bytes, int peer, int tag);
+  RequestPtr make_request(std::unique_ptr<Operation> operation, uint64_t sequence);
+  void check_peer(int peer, int tag) const;
+
+  std::unique_ptr<Transport> transport_;
+  std::shared_ptr<RankEngine> engine_;
+  std::string name_;
+  uint64_t operations_ = 0;   // of this communicator, in the flight log
+  uint64_t collectives_ = 0;  // the same number on all ranks
+  uint64_t splits_ = 0;
+};
+
+}  // namespace farsight

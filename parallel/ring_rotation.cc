@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "parallel/ring_rotation.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/parallel_for.h"
+
+namespace farsight {
+
+namespace {
+
+// One tag per stream. Layers and steps reuse them: messages between two ranks keep their order.
+constexpr int kKeysTag = 1;
+constexpr int kGradientsTag = 2;
+constexpr int kHomeTag = 3;
+
+Tensor transit_buffer(const RingGeometry& g) {
+  return Tensor::empty({g.batch * g.layout.max_count(), g.columns}, DType::f32, MemoryTag::communication);
+}
+
+std::span<std::byte> bytes_of(const Tensor& t) {
+  return {static_cast<std::byte*>(t.raw()), static_cast<size_t>(t.bytes())};
+}
+
+void copy_columns(const Tensor& from, const Tensor& to, int64_t first_column) {
+  const int64_t columns = from.cols();
+  parallel_for(from.rows(), /*grain=*/64, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      std::copy_n(from.data<float>() + r * from.row_stride(), columns,
+                  to.data<float>() + r * to.row_stride() + first_column);
+    }
+  });
+}
+
+void add(const Tensor& from, const Tensor& to) {
+  const float* x = from.data<float>();
+  float* y = to.data<float>();
+  parallel_for(to.numel(), /*grain=*/16384, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] += x[i];
+  });
+}
+
+int neighbour(const Communicator& ring, int64_t distance) {
+  const int n = ring.size();
+  return static_cast<int>((ring.rank() + distance % n + n) % n);
+}
+
+}  // namespace
+
+KeyRotation::KeyRotation(Communicator& ring, const RingGeometry& geometry, const Tensor& k, const Tensor& v)
+    : ring_(ring), geometry_(geometry), current_(transit_buffer(geometry)), next_(transit_buffer(geometry)) {
+  copy_columns(k, current_, 0);
+  copy_columns(v, current_, k.cols());
+}
+
+Tensor KeyRotation::current() const { return current_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_))); }
+
+void KeyRotation::start() {
+  if (step_ >= geometry_.hops) return;
+  const Tensor incoming = next_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_ + 1)));
+  receiving_ = ring_.receive(bytes_of(incoming), neighbour(ring_, -1), kKeysTag);
+  sending_ = ring_.send(bytes_of(current()), neighbour(ring_, 1), kKeysTag);
+}
+
+void KeyRotation::finish() {
+  if (step_ < geometry_.hops) {
+    receiving_->wait();
+    sending_->wait();
+    std::swap(current_, next_);
+  }
+  ++step_;
+}
+
+GradientRotation::GradientRotation(Communicator& ring, const RingGeometry& geometry)
+    : ring_(ring),
+      geometry_(geometry),
+      fresh_(transit_buffer(geometry)),
+      leaving_(transit_buffer(geometry)),
+      arriving_(transit_buffer(geometry)) {}
+
+Tensor GradientRotation::contribution() {
+  Tensor rows = fresh_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_)));
+  rows.fill_zero();
+  return rows;
+}
+
+void GradientRotation::start() {
+  if (step_ == 0) return;
+  const Tensor incoming = arriving_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_)));
+  const Tensor outgoing = leaving_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_ - 1)));
+  receiving_ = ring_.receive(bytes_of(incoming), neighbour(ring_, -1), kGradientsTag);
+  sending_ = ring_.send(bytes_of(outgoing), neighbour(ring_, 1), kGradientsTag);
+}
+
+void GradientRotation::finish() {
+  if (step_ > 0) {
+    receiving_->wait();
+    sending_->wait();
+    const int64_t rows = geometry_.rows(geometry_.owner(ring_.rank(), step_));
+    add(arriving_.narrow(0, rows), fresh_.narrow(0, rows));
+  }
+  std::swap(fresh_, leaving_);
+  ++step_;
+}
+
+Tensor GradientRotation::home() {
+  const Tensor incoming = arriving_.narrow(0, geometry_.rows(ring_.rank()));
+  const Tensor outgoing = leaving_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), geometry_.hops)));
+  receiving_ = ring_.receive(bytes_of(incoming), neighbour(ring_, geometry_.hops), kHomeTag);
+  sending_ = ring_.send(bytes_of(outgoing), neighbour(ring_, -geometry_.hops), kHomeTag);
+  receiving_->wait();
+  sending_->wait();
+  return incoming;
+}
+
+}  // namespace farsight

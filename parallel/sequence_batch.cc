@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "parallel/sequence_batch.h"
+
+#include <algorithm>
+
+#include "kernels/error.h"
+
+namespace farsight {
+
+namespace {
+
+// Start of the document of each position of one row.
+std::vector<int32_t> document_starts(const int32_t* documents, int64_t tokens) {
+  std::vector<int32_t> starts(static_cast<size_t>(tokens), 0);
+  for (int64_t p = 1; p < tokens; ++p) {
+    const auto i = static_cast<size_t>(p);
+    starts[i] = documents[p] == documents[p - 1] ? starts[i - 1] : static_cast<int32_t>(p);
+  }
+  return starts;
+}
+
+}  // namespace
+
+SequenceRows SequenceBatch::key_rows(int64_t owner) const {
+  const std::vector<int32_t> own = layout.positions(owner);
+  const auto n = static_cast<int64_t>(own.size());
+  SequenceRows rows;
+  rows.positions = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention);
+  if (documents.defined()) rows.documents = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention);
+  for (int64_t b = 0; b < batch; ++b) {
+    std::copy(own.begin(), own.end(), rows.positions.data<int32_t>() + b * n);
+    if (!documents.defined()) continue;
+    const int32_t* ids = documents.data<int32_t>() + b * tokens();
+    std::transform(own.begin(), own.end(), rows.documents.data<int32_t>() + b * n, [ids](int32_t p) { return ids[p]; });
+  }
+  return rows;
+}
+
+SequenceRows SequenceBatch::rows(int64_t owner) const {
+  SequenceRows rows = key_rows(owner);
+  if (!documents.defined()) {
+    rows.relative = rows.positions;
+    return rows;
+  }
+  const int64_t n = rows.positions.dim(1);
+  rows.relative = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention);
+  for (int64_t b = 0; b < batch; ++b) {
+    const auto starts = document_starts(documents.data<int32_t>() + b * tokens(), tokens());
+    const int32_t* positions = rows.positions.data<int32_t>() + b * n;
+    std::transform(positions, positions + n, rows.relative.data<int32_t>() + b * n,
+                   [&starts](int32_t p) { return p - starts[static_cast<size_t>(p)]; });
+  }
+  return rows;
+}
+
+std::vector<uint64_t> SequenceBatch::keys(uint64_t seed, uint64_t step, uint64_t layer, Site site) const {
+  std::vector<uint64_t> keys;
+  for (const uint64_t sample : samples) keys.push_back(site_key(seed, step, sample, layer, site));
+  return keys;
+}
+
+void SequenceBatch::check() const {
+  if (documents.defined()) expect_shape("sequence batch", "documents", documents, {batch, tokens()});
+  if (static_cast<int64_t>(samples.size()) != batch) {
+    fail(ErrorKind::internal, "sequence batch: {} sample numbers for {} rows", samples.size(), batch);
+  }
+}
+
+}  // namespace farsight
