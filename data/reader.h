@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Streams the batches of one data rank: a prefetch thread fills a ring of steps, the training loop takes them in order,
+// so timing cannot change the data. Knows no MPI: it is told its place in the batch and its positions in the sequence.
+//
+//   BatchStream stream(corpus, plan);
+//   while (const StepBatch* step = stream.next()) {
+//     int64_t targets = step->valid_labels;      // all-reduce over data ranks and context ranks gives N of the step
+//     for (const MicroBatch& micro : step->micro) ...
+//     plan.first_sample += plan.global_batch;    // = samples_consumed, the only state
+//   }
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "data/corpus.h"
+#include "data/sample_order.h"
+#include "kernels/tensor.h"
+
+namespace farsight {
+
+// Where this rank stands. A step takes the sample numbers g in [g0, g0 + global_batch); micro-step m of data rank d
+// holds g = g0 + (m * data_ranks + data_rank) * micro_batch + j, j in [0, micro_batch).
+struct StreamPlan {
+  uint64_t seed = 0;
+  Shuffle shuffle = Shuffle::samples;
+  int64_t first_sample = 0;  // g0 of the first step = samples consumed so far
+  int64_t sample_limit = 0;  // > 0: the stream ends before this g (evaluation: corpus.samples()); 0: endless
+  int64_t global_batch = 1;  // samples of a step over all data ranks; a multiple of data_ranks * micro_batch
+  int64_t data_ranks = 1, data_rank = 0;
+  int64_t micro_batch = 1;
+  std::vector<PositionRange> ranges = {};  // this rank's positions of every sample; empty: all of [0, T)
+  int prefetch = 4;                        // steps read ahead
+};
+
+inline constexpr int64_t kNoSample = -1;
+
+// Row j belongs to sample number sample_ids[j]. When the stream ends inside a step, the rows beyond the end are
+// padding: sample_ids = kNoSample, every label -1, so that all ranks still run the same number of micro-steps.
+struct MicroBatch {
+  Tensor inputs;                    // [b, n] i32
+  Tensor labels;                    // [b, n] i32, -1 = no target
+  Tensor documents;                 // [b, T] i32 of all positions of the row; undefined unless pack = documents
+  std::vector<int64_t> sample_ids;  // [b] global sample numbers g (not permuted)
+  int64_t valid_labels = 0;         // targets among `labels`
+};
+
+struct StepBatch {
+  int64_t first_sample = 0;  // g0 of this step
+  std::vector<MicroBatch> micro;
+  int64_t valid_labels = 0;   // sum over micro: this rank's part of N
+  double data_wait_ms = 0.0;  // how long next() had to wait for this step
+};
+
+class BatchStream {
+ public:
+  // Starts the prefetch thread. Throws Error{config} when global_batch is not a multiple of data_ranks * micro_batch or
+  // a number is out of range. The corpus must not be used by others while the stream lives.
+  BatchStream(std::shared_ptr<Corpus> corpus, StreamPlan plan);
+  ~BatchStream();  // stops the thread; never blocks on data that nobody takes
+  BatchStream(const BatchStream&) = delete;
+  BatchStream& operator=(const BatchStream&) = delete;
+
+  // The next step, or nullptr at the end. Its tensors are valid until the following call of next().
+  // Throws what reading this step threw (Error{data}, Error{io}) with the sample number in the message, at exactly this
+  // step; every later call throws it again. One consumer thread.
+  const StepBatch* next();
+
+  int64_t micro_steps() const;  // global_batch / (data_ranks * micro_batch)
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace farsight
