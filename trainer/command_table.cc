@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every command of the program. Adding one = its function in trainer/commands/ and an entry here.
+#include "trainer/command_line.h"
+#include "trainer/commands/bench.h"
+#include "trainer/commands/checkpoint.h"
+#include "trainer/commands/completion.h"
+#include "trainer/commands/config.h"
+#include "trainer/commands/data.h"
+#include "trainer/commands/doctor.h"
+#include "trainer/commands/eval.h"
+#include "trainer/commands/generate.h"
+#include "trainer/commands/plan.h"
+#include "trainer/commands/train.h"
+
+namespace farsight {
+namespace {
+
+Command train_command() {
+  return {.name = "train",
+          .summary = "train a model; start it with mpirun or srun for several ranks",
+          .synopsis = "CONFIG [--section.key=value ...] [--resume=never|auto|PATH]",
+          .help =
+              "Trains as CONFIG says and leaves everything in run.dir. --resume=auto goes on from the newest good\n"
+              "checkpoint, in any layout; --resume=PATH from that one; never (the default) refuses a directory that\n"
+              "holds checkpoints. SIGUSR1 or a time limit: save, then exit with 85.",
+          .example = "mpirun -np 2 --bind-to none farsight train lm.toml --parallel.ring=2",
+          .least_positional = 1,
+          .most_positional = 1,
+          .options = {{"resume", "never|auto|PATH", "never", "where to go on from"}},
+          .overrides = true,
+          .parallel = true,
+          .run = run_train};
+}
+
+Command eval_command() {
+  return {.name = "eval",
+          .summary = "loss, perplexity and bits per byte of a trained model over a whole split",
+          .synopsis = "RUN|CHECKPOINT [--data=FILE] [--split=NAME]",
+          .help = "Every token but the first of a file is scored once. All ranks form one ring, so any number fits.",
+          .example = "farsight eval runs/shakespeare --split=test",
+          .least_positional = 1,
+          .most_positional = 1,
+          .options = {{"data", "FILE", "the data of the run", "another dataset of the same tokeniser"},
+                      {"split", "NAME", "valid", "train, valid or test"}},
+          .parallel = true,
+          .run = run_eval};
+}
+
+Command generate_command() {
+  return {.name = "generate",
+          .summary = "continue a text with a trained model",
+          .synopsis = "RUN|CHECKPOINT --prompt=TEXT [--tokens=N] [--temperature=T] [--top-k=K] [--top-p=P] [--seed=N]",
+          .help = "The same seed gives the same text.",
+          .example = "farsight generate runs/shakespeare --prompt=\"ROMEO:\" --tokens=200",
+          .least_positional = 1,
+          .most_positional = 1,
+          .options = {{"prompt", "TEXT", "", "the text to continue"},
+                      {"tokens", "N", "200", "tokens to write"},
+                      {"temperature", "T", "0.8", "0 = always the most likely token"},
+                      {"top-k", "K", "0", "draw from the K most likely; 0 = all"},
+                      {"top-p", "P", "1", "draw from the most likely that hold this share of the probability"},
+                      {"seed", "N", "0", "of the draws"}},
+          .run = run_generate};
+}
+
+Command data_command() {
+  return {.name = "data",
+          .summary = "prepare and check datasets",
+          .synopsis = "text|inspect|verify|tokenizer ...",
+          .help = "farsight data --help lists what there is; each has a --help of its own.",
+          .example = "farsight data text book.txt --tokenizer=byte --by=position -o book.h5",
+          .run_raw = run_data_command};
+}
+
+Command checkpoint_command() {
+  return {.name = "checkpoint",
+          .summary = "list, inspect and verify checkpoints",
+          .synopsis = "list|inspect|verify ...",
+          .help = "farsight checkpoint --help lists what there is.",
+          .example = "farsight checkpoint verify runs/shakespeare --level=full",
+          .run_raw = run_checkpoint_command};
+}
+
+Command bench_command() {
+  return {.name = "bench",
+          .summary = "speeds as ratios to a reference and to the measured ceiling",
+          .synopsis = "attention [--tokens=N,N...] [--heads=N] [--width=N] [--forward]",
+          .help =
+              "attention: blockwise attention beside dense attention written with a BLAS, in the same run, results\n"
+              "compared first; and the fraction of the FMA peak measured in between.",
+          .example = "farsight bench attention --tokens=4096,8192",
+          .least_positional = 1,
+          .most_positional = 1,
+          .options = {{"tokens", "N,N...", "1024,2048,4096,8192", "sequence lengths"},
+                      {"heads", "N", "12", "heads"},
+                      {"width", "N", "64", "width of a head"},
+                      {"forward", "", "", "leave the backward pass out"}},
+          .run = run_bench};
+}
+
+Command plan_command() {
+  return {.name = "plan",
+          .summary = "what a configuration costs and every problem it has, without running it",
+          .synopsis = "CONFIG [--section.key=value ...] [--ranks=N] [--memory=80GiB] [--json]",
+          .help =
+              "Prints layout, parameters, memory per rank, arithmetic and traffic of a step. Needs no MPI and no\n"
+              "device. Fails (78) with every problem at once.",
+          .example = "farsight plan lm.toml --ranks=8 --memory=80GiB",
+          .least_positional = 1,
+          .most_positional = 1,
+          .options = {{"ranks", "N", "parallel.data x parallel.ring", "number of ranks to plan for"},
+                      {"memory", "BYTES", "", "memory of a rank, such as 80GiB: refuse what does not fit"},
+                      {"json", "", "", "print JSON"}},
+          .overrides = true,
+          .run = run_plan};
+}
+
+Command doctor_command() {
+  return {.name = "doctor",
+          .summary = "what was built, what is present, how ranks and cores map, self-tests",
+          .synopsis = "[--json]",
+          .help =
+              "Alone it examines this machine; under mpirun every rank reports. Fails (69) when something that a\n"
+              "run needs is unavailable.",
+          .example = "mpirun -np 2 --bind-to none farsight doctor",
+          .options = {{"json", "", "", "print JSON"}},
+          .parallel = true,
+          .run = run_doctor};
+}
+
+Command config_command() {
+  return {.name = "config",
+          .summary = "start, show and explain configurations",
+          .synopsis = "init | show CONFIG [--section.key=value ...] | explain [KEY] | schema",
+          .help =
+              "init prints a configuration to start from. show prints every key of CONFIG with its effective value\n"
+              "and where it was set. explain documents one key, or all. schema prints a JSON schema for editors.",
+          .example = "farsight config show lm.toml --optim.lr=3e-4",
+          .least_positional = 1,
+          .most_positional = 2,
+          .overrides = true,
+          .run = run_config};
+}
+
+Command completion_command() {
+  return {.name = "completion",
+          .summary = "print a completion script for the shell",
+          .synopsis = "bash",
+          .help = "Prints a script that completes commands, options and configuration keys.",
+          .example = "source <(farsight completion bash)",
+          .least_positional = 1,
+          .most_positional = 1,
+          .run = run_completion};
+}
+
+}  // namespace
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> table{
+      train_command(),  eval_command(), generate_command(), data_command(),   checkpoint_command(),
+      config_command(), plan_command(), bench_command(),    doctor_command(), completion_command()};
+  return table;
+}
+
+}  // namespace farsight

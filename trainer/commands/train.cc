@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/commands/train.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <span>
+
+#include "kernels/fma_probe.h"
+#include "parallel/mpi_comm.h"
+#include "trainer/parallel_command.h"
+#include "trainer/signals.h"
+#include "trainer/train.h"
+
+namespace farsight {
+namespace {
+
+// Peak of all ranks at once, each with its own threads: the ceiling that step lines compare with.
+double measure_ceiling(Communicator& world) {
+  std::array<double, 1> flops{measure_fma_peak()};
+  world.all_reduce(std::span<double>(flops), ReduceOp::sum);
+  return flops[0];
+}
+
+// mpirun gives rank 0 a terminal of its own, whatever its own output is: under a launcher only the launcher knows, and
+// launch/mpirun says so.
+bool shows_progress() {
+  if (isatty(STDOUT_FILENO) != 1 || std::getenv("NO_COLOR") != nullptr) return false;
+  return launched_ranks() == 1 || std::getenv("FARSIGHT_TERMINAL") != nullptr;
+}
+
+}  // namespace
+
+int run_train(const CommandArguments& arguments, std::ostream& out, std::ostream& err) {
+  watch_stop_signals();
+  TrainRequest request;
+  const auto before = [&] {
+    request.config = load_config(arguments.positional.at(0), arguments.overrides);
+    request.resume = parse_resume(arguments.get("resume", "never"));
+    if (request.config.checkpoint.verify == VerifyChoice::full) request.resume.level = VerifyLevel::full;
+    request.command_line = arguments.line;
+    request.terminal = shows_progress();
+    if (expected_root()) request.files = probe_dataset(request.config.data);
+  };
+  return run_parallel(err, before, [&](Communicator& world) {
+    request.ceiling_flops = measure_ceiling(world);
+    return train(world, request, out).exit_code;
+  });
+}
+
+}  // namespace farsight

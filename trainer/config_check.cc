@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/config_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "trainer/config_registry.h"
+
+namespace farsight {
+namespace {
+
+using Keys = std::vector<std::string>;
+
+class Checker {
+ public:
+  Checker(Config& config, std::string file_name, const std::set<std::string>& bad, ConfigProblems& problems)
+      : config_(config), file_name_(std::move(file_name)), bad_(bad), problems_(problems) {}
+
+  void all();
+
+ private:
+  // True when every key could be read, so that a rule about them makes sense.
+  bool readable(const Keys& keys) const {
+    return std::none_of(keys.begin(), keys.end(), [&](const std::string& key) { return bad_.count(key) > 0; });
+  }
+  template <typename... Args>
+  void require(bool condition, const Keys& keys, fmt::format_string<Args...> format, Args&&... args) {
+    if (condition || !readable(keys)) return;
+    problems_.add(first_origin(config_, keys, file_name_), fmt::format(format, std::forward<Args>(args)...));
+  }
+  // A key that has been changed although nothing reads it here.
+  void idle(bool active, const char* key, const char* needs) {
+    static const Config defaults;
+    if (active || bad_.count(key) > 0) return;
+    const auto& print = find_config_key(key)->print;
+    require(print(config_) == print(defaults), {key}, "{} = {} has no effect: it needs {}", key, print(config_), needs);
+  }
+
+  void run();
+  void data();
+  void model();
+  void attention();
+  void parallel();
+  void optim();
+  void train();
+  void batch();
+
+  Config& config_;
+  std::string file_name_;
+  const std::set<std::string>& bad_;
+  ConfigProblems& problems_;
+};
+
+void Checker::run() {
+  RunConfig& run = config_.run;
+  if (run.name.empty()) run.name = std::filesystem::path(file_name_).stem().string();
+  require(!run.name.empty() && run.name.find('/') == std::string::npos && run.name != "." && run.name != "..",
+          {"run.name"}, "run.name = {} must be a name without '/'", quote(run.name));
+  constexpr std::string_view place = "{name}";
+  for (size_t at = run.dir.find(place); at != std::string::npos; at = run.dir.find(place, at + run.name.size()))
+    run.dir.replace(at, place.size(), run.name);
+  require(!run.dir.empty(), {"run.dir"}, "run.dir is empty; for example \"runs/{{name}}\"");
+}
+
+void Checker::data() {
+  require(!config_.data.train.empty(), {"data.train"},
+          "data.train is missing: the HDF5 files to train on, for example train = [\"corpus.h5\"]");
+}
+
+void Checker::model() {
+  ModelConfig& m = config_.model;
+  if (m.kv_heads == 0) m.kv_heads = m.heads;
+  require(m.heads % m.kv_heads == 0, {"model.kv_heads", "model.heads"},
+          "model.heads = {} is not divisible by model.kv_heads = {}; choose kv_heads in {{{}}}", m.heads, m.kv_heads,
+          divisors_text(m.heads));
+  if (m.head_width == 0) {
+    const bool divides = m.width % m.heads == 0;
+    m.head_width = divides ? m.width / m.heads : 2;
+    require(divides, {"model.heads", "model.width"},
+            "model.width = {} is not divisible by model.heads = {}; choose heads in {{{}}}, or set model.head_width",
+            m.width, m.heads, divisors_text(m.width));
+  }
+  if (m.mlp_width == 0) {
+    const int64_t third = (8 * m.width + 2) / 3;
+    m.mlp_width = m.mlp == MlpChoice::gelu ? 4 * m.width : (third + 31) / 32 * 32;
+  }
+}
+
+void Checker::attention() {
+  const AttentionConfig& a = config_.attention;
+  const ModelConfig& m = config_.model;
+  const bool rope = a.position == PositionChoice::rope;
+  require(!rope || m.head_width % 2 == 0, {"model.head_width", "model.heads", "model.width", "attention.position"},
+          "model.head_width = {} must be even for attention.position = \"rope\"", m.head_width);
+  require(!rope || a.score == ScoreChoice::scaled_dot, {"attention.position", "attention.score"},
+          "attention.position = \"rope\" rotates q and k, which attention.score = \"additive\" does not multiply; "
+          "use position = \"learned\" or \"none\"");
+  require(a.mask.causal || a.mask.window_right == 0, {"attention.mask"},
+          "attention.mask = {} lets a token see the one it predicts, and task.kind = \"lm\" would learn to copy; add "
+          "'causal'",
+          quote(format_mask(a.mask)));
+  idle(rope, "attention.rope_theta", "attention.position = \"rope\"");
+}
+
+void Checker::parallel() {
+  const ParallelConfig& p = config_.parallel;
+  const bool striped = p.order == OrderChoice::striped || p.order == OrderChoice::automatic;
+  idle(striped, "parallel.stripe", "parallel.order = \"striped\" or \"auto\"");
+  const int64_t least = p.ring * (p.order == OrderChoice::zigzag ? 2 : p.order == OrderChoice::striped ? p.stripe : 1);
+  require(p.ring <= config_.data.sequence && least <= config_.data.sequence,
+          {"parallel.ring", "data.sequence", "parallel.order", "parallel.stripe"},
+          "data.sequence = {} is too short for parallel.ring = {} ranks in order {}: it needs at least {} tokens",
+          config_.data.sequence, p.ring, to_string(p.order), least);
+}
+
+void Checker::optim() {
+  const OptimConfig& o = config_.optim;
+  const bool adamw = o.name == OptimizerChoice::adamw;
+  idle(adamw, "optim.betas", "optim.name = \"adamw\"");
+  idle(adamw, "optim.eps", "optim.name = \"adamw\"");
+  idle(!adamw, "optim.momentum", "optim.name = \"sgd\"");
+  idle(o.schedule != ScheduleChoice::constant, "optim.min_lr", "optim.schedule = \"linear\" or \"cosine\"");
+  require(o.min_lr <= o.lr, {"optim.min_lr", "optim.lr"}, "optim.min_lr = {} is larger than optim.lr = {}", o.min_lr,
+          o.lr);
+  const Amount &warmup = o.warmup, &steps = config_.train.steps;
+  require(warmup.unit != steps.unit || warmup.value <= steps.value, {"optim.warmup", "train.steps"},
+          "optim.warmup = {} is longer than train.steps = {}", to_string(warmup), to_string(steps));
+}
+
+void Checker::batch() {
+  TrainConfig& t = config_.train;
+  if (!readable({"train.batch", "data.sequence"})) return;
+  const auto count = static_cast<int64_t>(t.batch.value);
+  const bool tokens = t.batch.unit == AmountUnit::tokens;
+  const int64_t sequence = config_.data.sequence;
+  const int64_t below = std::max(sequence, count / sequence * sequence);
+  require(!tokens || count % sequence == 0, {"train.batch", "data.sequence"},
+          "train.batch = {} tokens is not a multiple of data.sequence = {}; choose \"{} tokens\" or \"{} tokens\"",
+          count, sequence, below, below + sequence);
+  t.batch_samples = tokens ? std::max<int64_t>(1, count / sequence) : count;
+  t.batch = {static_cast<double>(t.batch_samples), AmountUnit::samples};
+  require(t.batch_samples < (int64_t{1} << 40) / sequence, {"train.batch", "data.sequence"},
+          "train.batch = {} samples of {} tokens is more than 2^40 tokens a step", t.batch_samples, sequence);
+}
+
+void Checker::train() {
+  const TrainConfig& t = config_.train;
+  const int64_t data = std::max<int64_t>(1, config_.parallel.data);
+  const int64_t micro = std::max<int64_t>(1, t.micro_batch);
+  require(
+      t.batch_samples % (data * micro) == 0, {"train.batch", "train.micro_batch", "parallel.data"},
+      "train.batch = {} samples is not a multiple of parallel.data = {} x train.micro_batch = {}; choose a multiple "
+      "of {}",
+      t.batch_samples, data, micro, data * micro);
+}
+
+void Checker::all() {
+  run();
+  data();
+  model();
+  attention();
+  parallel();
+  optim();
+  batch();
+  train();
+}
+
+}  // namespace
+
+void finish_config(Config& config, const std::string& file_name, const std::set<std::string>& bad,
+                   ConfigProblems& problems) {
+  Checker(config, file_name, bad, problems).all();
+}
+
+std::string first_origin(const Config& config, const std::vector<std::string>& keys, const std::string& otherwise) {
+  for (const std::string& key : keys)
+    if (const auto found = config.origins.find(key); found != config.origins.end()) return found->second;
+  return otherwise;
+}
+
+std::string divisors_text(int64_t number) {
+  std::string text;
+  for (int64_t d = 1; d <= number; ++d)
+    if (number % d == 0) text += fmt::format("{}{}", text.empty() ? "" : ",", d);
+  return text;
+}
+
+}  // namespace farsight

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the configuration and a number of ranks to extents and micro-batches.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "kernels/error.h"
+#include "parallel/sequence_order.h"
+#include "trainer/config.h"
+#include "trainer/config_check.h"
+
+namespace farsight {
+namespace {
+
+// Enough rows for the matrix products to run at full speed, small enough for activations to stay modest.
+constexpr int64_t kAutomaticTokens = 8192;
+
+bool divides_batch(const Config& config, int64_t data) {
+  const int64_t micro = std::max<int64_t>(1, config.train.micro_batch);
+  return config.train.batch_samples % (data * micro) == 0;
+}
+
+std::string legal_layouts(const Config& config, int64_t world) {
+  constexpr int most = 12;
+  std::string text;
+  int listed = 0;
+  for (int64_t ring = 1; ring <= world && listed < most; ++ring) {
+    const bool legal = world % ring == 0 && ring <= config.data.sequence && divides_batch(config, world / ring);
+    if (!legal) continue;
+    text += fmt::format("{}data={} ring={}", listed++ == 0 ? "" : ", ", world / ring, ring);
+  }
+  if (listed == 0) return fmt::format("none with train.batch = {} samples", config.train.batch_samples);
+  return text;
+}
+
+[[noreturn]] void refuse(const Config& config, int64_t world, const std::string& why) {
+  const std::string position = first_origin(config, {"parallel.ring", "parallel.data", "train.batch"}, "configuration");
+  fail(ErrorKind::config, "{}: error: ranks that do not match the layout: {}; legal layouts of {} ranks: {}", position,
+       why, world, legal_layouts(config, world));
+}
+
+int64_t resolve_data(const Config& config, int64_t world) {
+  const ParallelConfig& p = config.parallel;
+  if (p.data == 0 && world % p.ring != 0)
+    refuse(config, world, fmt::format("parallel.ring = {} does not divide {} ranks", p.ring, world));
+  const int64_t data = p.data == 0 ? world / p.ring : p.data;
+  if (data * p.ring != world)
+    refuse(config, world,
+           fmt::format("parallel.data = {} x parallel.ring = {} needs {} ranks, the job has {}", data, p.ring,
+                       data * p.ring, world));
+  if (!divides_batch(config, data))
+    refuse(config, world,
+           fmt::format("train.batch = {} samples is not a multiple of {} data ranks x micro_batch {}",
+                       config.train.batch_samples, data, std::max<int64_t>(1, config.train.micro_batch)));
+  return data;
+}
+
+int64_t automatic_micro_batch(const Config& config, int64_t data) {
+  const int64_t samples = config.train.batch_samples / data;
+  const int64_t local = (config.data.sequence + config.parallel.ring - 1) / config.parallel.ring;
+  int64_t best = 1;
+  for (int64_t b = 1; b <= samples && b * local <= kAutomaticTokens; ++b)
+    if (samples % b == 0) best = b;
+  return best;
+}
+
+OrderChoice concrete(SequenceOrder order) {
+  switch (order) {
+    case SequenceOrder::zigzag:
+      return OrderChoice::zigzag;
+    case SequenceOrder::striped:
+      return OrderChoice::striped;
+    case SequenceOrder::automatic:
+    case SequenceOrder::contiguous:
+      break;
+  }
+  return OrderChoice::contiguous;
+}
+
+OrderChoice resolve_order(const Config& config) {
+  if (config.parallel.order != OrderChoice::automatic) return config.parallel.order;
+  const MaskConfig& mask = config.attention.mask;
+  return concrete(choose_order(SequenceOrder::automatic, config.data.pack == PackChoice::documents, mask.causal,
+                               mask.window_left, config.data.sequence, config.parallel.ring));
+}
+
+}  // namespace
+
+RunLayout resolve_layout(const Config& config, int64_t world_size) {
+  RunLayout layout;
+  layout.world = world_size;
+  layout.data = resolve_data(config, world_size);
+  layout.ring = config.parallel.ring;
+  layout.order = resolve_order(config);
+  layout.stripe = config.parallel.stripe;
+  layout.micro_batch =
+      config.train.micro_batch > 0 ? config.train.micro_batch : automatic_micro_batch(config, layout.data);
+  layout.passes = config.train.batch_samples / (layout.data * layout.micro_batch);
+  return layout;
+}
+
+}  // namespace farsight

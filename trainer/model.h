@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decoder-only language model: embedding, pre-norm blocks of attention and MLP, final norm, language-model head.
+// With norm = layer, mlp = gelu, position = learned, bias it is the GPT-2 family; with rms, swiglu, rope the Llama
+// family. The model sees only this rank's tokens, with their global positions; attention crosses ranks by the ring.
+//
+// Parameter names (layer numbers are global):
+//   embedding.weight [V, C]   position.weight [T, C]
+//   layers.N.attention.norm.weight, .q.weight [H*D, C], .k.weight, .v.weight [Hkv*D, C], .out.weight [C, H*D]
+//   layers.N.attention.score.weight [H, D]                       additive score only
+//   layers.N.mlp.norm.weight, .gate.weight [F, C] (swiglu), .up.weight [F, C], .down.weight [C, F]
+//   final_norm.weight   head.weight [V, C]                       head only without tied embeddings
+// and .bias beside each where the model has biases.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/attention/spec.h"
+#include "kernels/norm.h"
+#include "kernels/parameter.h"
+#include "kernels/tape.h"
+#include "parallel/comm.h"
+#include "parallel/sequence_batch.h"
+
+namespace farsight {
+
+enum class MlpKind : uint8_t { swiglu, gelu };
+enum class PositionKind : uint8_t { rope, learned, none };
+
+struct ModelSpec {
+  int64_t vocab = 0;
+  int64_t layers = 0, width = 0, heads = 0, kv_heads = 0, head_width = 0, mlp_width = 0;
+  int64_t max_positions = 0;  // rows of the learned position table
+  MlpKind mlp = MlpKind::swiglu;
+  NormKind norm = NormKind::rms;
+  PositionKind position = PositionKind::rope;
+  bool tie_embeddings = true;
+  bool bias = false;
+  float norm_eps = 1e-5F;
+  double rope_theta = 10000.0;
+  double dropout = 0.0;         // embedding and residual branches
+  double entropy_weight = 0.0;  // loss += weight * mean row entropy over layers, heads and rows
+  bool recompute_layers = false;
+  int64_t loss_chunk = 0;   // rows of logits held at once; 0 = chosen from the vocabulary
+  AttentionSpec attention;  // score, mask, bias, dropout
+};
+
+// One micro-batch as this rank sees it: B rows, n local positions. What it refers to must outlive backward.
+struct ModelBatch {
+  const SequenceBatch* sequence = nullptr;  // order, documents and sample numbers, the same on all ranks of the ring
+  const SequenceRows* rows = nullptr;       // positions of this rank's tokens
+  std::span<const int32_t> inputs;          // [B * n]
+  std::span<const int32_t> labels;          // [B * n], -1 = not a target
+};
+
+// Where in training a forward pass happens: keys of every random draw, and the loss scale.
+struct ModelPass {
+  uint64_t seed = 0;
+  uint64_t step = 0;
+  double loss_scale = 1.0;     // 1 / valid targets of the whole optimizer step
+  double entropy_scale = 0.0;  // 1 / rows of the whole optimizer step
+  bool training = true;        // dropout on
+};
+
+struct ModelLoss {
+  Var root;                  // scalar to call backward on (scaled)
+  double loss_sum = 0.0;     // sum of -log p over valid labels of this rank, natural log, not scaled
+  double entropy_sum = 0.0;  // sum over layers, heads and local rows of H (0 without entropy_weight)
+};
+
+class LanguageModel {
+ public:
+  explicit LanguageModel(const ModelSpec& spec);
+
+  ParameterStore& parameters() { return store_; }
+  const ModelSpec& spec() const { return spec_; }
+
+  // Forward pass with loss. Collective over the ring. Backward is tape.backward(result.root).
+  ModelLoss loss(Tape& tape, Communicator& ring, const ModelBatch& batch, const ModelPass& pass);
+
+  struct Layer {
+    Parameter *attention_norm, *attention_norm_bias;
+    std::vector<Parameter*> qkv, qkv_bias;
+    Parameter *score, *out, *out_bias;
+    Parameter *mlp_norm, *mlp_norm_bias;
+    std::vector<Parameter*> up, up_bias;  // gate and up, or up alone
+    Parameter *down, *down_bias;
+  };
+  const std::vector<Layer>& layers() const { return layers_; }
+  Parameter& embedding() const { return *embedding_; }
+  Parameter* position_table() const { return position_; }
+  Parameter& final_norm() const { return *final_norm_; }
+  Parameter* final_norm_bias() const { return final_norm_bias_; }
+  Parameter& head() const { return *head_; }
+
+ private:
+  struct Stream {  // what flows between layers: the residual, and the branch not yet added to it
+    Var branch, residual;
+  };
+  struct PassState;
+  Stream block(Tape& tape, size_t index, const Stream& in, const PassState& state, Var* entropy);
+  Stream recomputed_block(Tape& tape, size_t index, const Stream& in, const std::shared_ptr<const PassState>& state,
+                          Var* entropy);
+  Var attention_branch(Tape& tape, size_t index, const Var& x, const PassState& state, Var* entropy);
+  Parameter* add(const std::string& name, Shape shape, Init init, bool adjoin = false);
+  void add_layer(int64_t index);
+
+  ModelSpec spec_;
+  ParameterStore store_;
+  std::vector<Layer> layers_;
+  Parameter* embedding_ = nullptr;
+  Parameter* position_ = nullptr;
+  Parameter* final_norm_ = nullptr;
+  Parameter* final_norm_bias_ = nullptr;
+  Parameter* head_ = nullptr;
+};
+
+}  // namespace farsight

@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/training_run.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <ostream>
+
+#include "kernels/allocator.h"
+#include "kernels/error.h"
+#include "kernels/parallel_for.h"
+#include "kernels/random.h"
+#include "parallel/agree.h"
+#include "parallel/placement.h"
+#include "trainer/agreed_error.h"
+#include "trainer/generator.h"
+#include "trainer/model_spec.h"
+#include "trainer/plan.h"
+#include "trainer/run_directory.h"
+#include "trainer/run_tokenizer.h"
+#include "trainer/signals.h"
+
+namespace farsight {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+SequenceOrder sequence_order(OrderChoice order) {
+  switch (order) {
+    case OrderChoice::automatic:
+      return SequenceOrder::automatic;
+    case OrderChoice::contiguous:
+      return SequenceOrder::contiguous;
+    case OrderChoice::zigzag:
+      return SequenceOrder::zigzag;
+    case OrderChoice::striped:
+      return SequenceOrder::striped;
+  }
+  return SequenceOrder::contiguous;
+}
+
+ParallelOptions parallel_options(const RunLayout& layout, const ParallelConfig& config) {
+  ParallelOptions options;
+  options.data = layout.data;
+  options.ring = layout.ring;
+  options.ulysses = layout.ulysses;
+  options.tensor = layout.tensor;
+  options.pipeline = layout.pipeline;
+  options.zero = config.zero;
+  options.bucket = config.bucket_bytes;
+  return options;
+}
+
+std::string rank_name(const Communicator& world) {
+  return world.size() == 1 ? std::string() : fmt::format("rank {}: ", world.rank());
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(Communicator& world, const TrainRequest& request, std::ostream& out)
+    : world_(world), request_(request), config_(request.config), out_(out), files_(make_posix_file_system()) {}
+
+void TrainingRun::prepare() {
+  agreed([&] {
+    layout_ = resolve_layout(config_, world_.size());
+    mesh_ = std::make_unique<Mesh>(world_, parallel_options(layout_, config_.parallel));
+  });
+  sequence_ = SequenceLayout(sequence_order(layout_.order), config_.data.sequence, layout_.ring, layout_.stripe);
+  agreed([&] { together(world_, [&] { take_directory(); }); });
+  open_data();
+  build_model();
+  resume();
+  start_services();
+}
+
+TrainingRun::~TrainingRun() = default;
+
+void TrainingRun::take_directory() {
+  if (!is_root()) return;
+  const std::string& dir = config_.run.dir;
+  LockOptions options;
+  options.wait_s = config_.checkpoint.lock_wait_s;
+  lock_ = std::make_unique<RunLock>(*files_, dir + "/checkpoints", options);
+  // Refused before anything of an older run is overwritten.
+  if (request_.resume.mode == ResumeRequest::Mode::never && !list_checkpoints(*files_, dir + "/checkpoints").empty()) {
+    fail(ErrorKind::config,
+         "'{}' already holds checkpoints; pass --resume=auto to go on from the newest, or --run.dir=ANOTHER to start a "
+         "new "
+         "run beside it",
+         dir);
+  }
+  std::filesystem::remove(dir + "/exit.json");
+  describe_run(config_, request_.command_line, mesh_->describe(), world_.size());
+  console_ = std::make_unique<Console>(out_, request_.terminal, dir + "/log.txt");
+  if (!lock_->note().empty()) say(lock_->note());
+}
+
+void TrainingRun::open_data() {
+  dataset_ = broadcast_dataset(request_.files, world_);
+  agreed([&] {
+    together(world_, [&] {
+      const std::string where = rank_name(world_);
+      train_data_ = open_split(dataset_, config_.data, "train", /*evaluation=*/false, where);
+      if (dataset_.has("valid")) valid_data_ = open_split(dataset_, config_.data, "valid", /*evaluation=*/true, where);
+    });
+  });
+  const int64_t epoch = train_data_->samples();
+  const auto steps = [&](const Amount& amount) { return amount_in_steps(amount, config_, epoch); };
+  total_steps_ = steps(config_.train.steps);
+  warmup_ = steps(config_.optim.warmup);
+  eval_every_ = steps(config_.eval.every);
+  save_every_ = steps(config_.checkpoint.every);
+  log_every_ = steps(config_.log.every);
+}
+
+void TrainingRun::build_model() {
+  agreed([&] {
+    const auto spec = model_spec(config_, train_data_->tokenizer().vocab_size);
+    model_ = std::make_unique<LanguageModel>(spec);
+    flops_per_token_ = flops_per_token(config_, spec.vocab);
+  });
+  model_->parameters().initialize(static_cast<uint64_t>(config_.run.seed));
+  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), config_.optim);
+  step_ = std::make_unique<TrainingStep>(
+      *model_, *optimizer_, *mesh_, StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip, sequence_},
+      config_.parallel.bucket_bytes);
+  description_.config_text = to_toml(config_);
+  description_.config_hash = fmt::format("{:016x}", config_hash(config_));
+  description_.tokenizer_fingerprint = train_data_->tokenizer().fingerprint;
+  description_.datasets = dataset_identities(dataset_.of("train"));
+  description_.mesh = {{"data", layout_.data},
+                       {"ring", layout_.ring},
+                       {"ulysses", layout_.ulysses},
+                       {"tensor", layout_.tensor},
+                       {"pipeline", layout_.pipeline}};
+  description_.seed = config_.run.seed;
+  description_.world = world_.size();
+}
+
+void TrainingRun::resume() {
+  std::vector<std::string> warnings;
+  const auto loaded = agreed([&] {
+    return load_checkpoint(
+        request_.resume, config_.run.dir + "/checkpoints", *files_, world_, [&](const Manifest& manifest) {
+          warnings = check_resume_config(parse_config(manifest.state.config_text, "checkpoint"), config_);
+          check_same_data(manifest, description_, config_.data.allow_change);
+          return load_targets(*model_, optimizer_.get());
+        });
+  });
+  for (const auto& note : loaded.notes) say(note);
+  for (const auto& warning : warnings) say(warning);
+  if (!loaded.manifest) return;
+  const auto& state = loaded.manifest->state;
+  position_ = {state.step, state.tokens, state.samples_consumed};
+  loaded_step_ = last_saved_ = position_.step;
+  say(fmt::format("resumed from {} (step {}, {} tokens)", loaded.path, position_.step, position_.tokens));
+}
+
+void TrainingRun::start_services() {
+  CheckpointOptions save;
+  save.directory = config_.run.dir + "/checkpoints";
+  save.keep = config_.checkpoint.keep;
+  save.keep_every = config_.checkpoint.keep_every;
+  save.loaded_step = loaded_step_;
+  save.chunk_bytes = config_.checkpoint.chunk_bytes;
+  save.fail_limit = config_.checkpoint.fail_limit;
+  save.async = config_.checkpoint.async;
+  save.waiting = [this] { keep_alive(); };
+  agreed([&] { writer_ = std::make_unique<CheckpointWriter>(save, *files_, world_, lock_.get()); });
+
+  WatchdogOptions guard;
+  guard.directory = config_.run.dir + "/hang";
+  guard.rank = world_.rank();
+  guard.world = world_.size();
+  guard.limit = std::chrono::milliseconds(static_cast<int64_t>(config_.guard.watchdog_s * 1000.0));
+  watchdog_ = std::make_unique<Watchdog>(guard, world_.flight_log());
+  watchdog_->set_last_checkpoint(loaded_step_);
+
+  StreamPlan plan;
+  plan.seed = static_cast<uint64_t>(config_.run.seed);
+  plan.shuffle = config_.data.shuffle ? Shuffle::samples : Shuffle::none;
+  plan.first_sample = position_.samples;
+  plan.global_batch = config_.train.batch_samples;
+  plan.data_ranks = layout_.data;
+  plan.data_rank = mesh_->coordinate().dp;
+  plan.micro_batch = layout_.micro_batch;
+  plan.ranges = reader_ranges(sequence_, mesh_->coordinate().ring);
+  plan.prefetch = static_cast<int>(config_.data.prefetch);
+  stream_ = std::make_unique<BatchStream>(train_data_, plan);
+  agreed([&] {
+    together(world_, [&] {
+      if (!is_root()) return;
+      metrics_ = std::make_unique<MetricsLog>(config_.run.dir, position_.step);
+      save_tokenizer(*files_, config_.run.dir, train_data_->tokenizer());
+    });
+  });
+}
+
+void TrainingRun::say(const std::string& text) {
+  if (console_) console_->line(text);
+}
+
+void TrainingRun::keep_alive() {
+  if (watchdog_) watchdog_->progress();
+  constexpr double kTouchEvery_s = 30.0;
+  if (lock_ && seconds_since(touched_) > kTouchEvery_s) {
+    lock_->touch();
+    touched_ = Clock::now();
+  }
+}
+
+Snapshot TrainingRun::snapshot() {
+  return make_snapshot(*model_, *optimizer_, position_, description_, world_.rank(), world_.size());
+}
+
+TrainOutcome TrainingRun::run() {
+  started_ = touched_ = Clock::now();
+  prepare();
+  say(fmt::format("{} parameters, {} steps of {} sequences of {} tokens on {}, {} order, {} threads a rank",
+                  model_->parameters().parameter_count(), total_steps_, config_.train.batch_samples,
+                  config_.data.sequence, mesh_->describe(), to_string(layout_.order), thread_count()));
+  if (!valid_data_) say("no split 'valid' in the data: no evaluation");
+  host_allocator().reset_peak();
+  while (position_.step < total_steps_) {
+    watchdog_->enter(run_steps_ == 0 ? Section::first_step : Section::step, position_.step);
+    train_step();
+    check_replicas_now();
+    const StopRequest stop = agree_and_save();
+    if (due(log_every_) || position_.step == total_steps_ || stop != StopRequest::none) report();
+    if (stop != StopRequest::none) return outcome_;
+    if (due(eval_every_)) evaluate_now();
+  }
+  finish();
+  return outcome_;
+}
+
+void TrainingRun::train_step() {
+  const auto start = Clock::now();
+  const StepBatch* batch = stream_->next();
+  keep_alive();
+  const int64_t targets = step_->count_targets(batch->valid_labels);
+  const double rate = learning_rate(config_.optim, position_.step, warmup_, total_steps_);
+  StepResult result;
+  if (targets == 0) {
+    say(fmt::format("step {}: no valid target in the whole batch; skipped", position_.step + 1));
+  } else {
+    result = step_->accumulate(*batch, position_.step, targets);
+    step_->update(result, rate, position_.step);
+    guard_against_divergence(result);
+    outcome_.train_loss = result.loss;
+  }
+  position_.step += 1;
+  position_.samples += config_.train.batch_samples;
+  position_.tokens += config_.train.batch_samples * config_.data.sequence;
+  outcome_.step = position_.step;
+  interval_.rate = rate;
+  collect(result, *batch, seconds_since(start));
+}
+
+void TrainingRun::guard_against_divergence(const StepResult& result) {
+  if (result.updated) {
+    nonfinite_in_a_row_ = 0;
+    return;
+  }
+  ++nonfinite_in_a_row_;
+  say(fmt::format(
+      "step {}: loss {} with gradient norm {} is not finite; update skipped ({} in a row, samples {} to {})",
+      position_.step + 1, result.loss, result.grad_norm, nonfinite_in_a_row_, position_.samples,
+      position_.samples + config_.train.batch_samples - 1));
+  if (nonfinite_in_a_row_ < config_.guard.nonfinite_limit) return;
+  throw AgreedError(
+      Error(ErrorKind::diverged,
+            fmt::format("diverged: {} steps in a row without a finite gradient (guard.nonfinite_limit); lower "
+                        "optim.lr or resume from an earlier checkpoint",
+                        nonfinite_in_a_row_)));
+}
+
+void TrainingRun::check_replicas_now() {
+  const bool saving = due(save_every_);
+  if (!due(config_.guard.replica_check) && !(saving && config_.guard.replica_check > 0)) return;
+  agreed([&] { check_replicas(mesh_->dp_cp(), replica_tensors(model_->parameters())); });
+}
+
+// Everything that only one rank can know becomes global here, once per step.
+StopRequest TrainingRun::agree_and_save() {
+  if (is_root() && config_.train.time_limit_s > 0.0) {
+    const double save_s = writer_->metrics().last_stall_ms / 1e3 + 1.0;
+    if (seconds_since(started_) + last_step_s_ + save_s > config_.train.time_limit_s)
+      raise_stop_request(StopRequest::save);
+  }
+  const SaveStatus mine = writer_->status();
+  std::array<int64_t, 3> flags{static_cast<int64_t>(stop_request()), mine.busy, mine.failure};
+  agree(world_, flags);
+  const auto stop = static_cast<StopRequest>(flags[0]);
+  const double save_s = writer_->metrics().last_stall_ms / 1e3;
+  std::array<int64_t, 1> too_late{
+      stop == StopRequest::terminate && last_step_s_ + save_s > config_.train.grace_s ? int64_t{1} : int64_t{0}};
+  if (stop == StopRequest::terminate) agree(world_, too_late);
+  const bool stopping = stop != StopRequest::none && too_late[0] == 0;
+  const bool save = stopping || due(save_every_);
+  if (stopping) watchdog_->enter(Section::save, position_.step);
+  const auto report = agreed([&] {
+    return writer_->step({save && position_.step != last_saved_, stopping, {flags[1], flags[2]}},
+                         [&] { return snapshot(); });
+  });
+  if (save && !report.skipped) last_saved_ = position_.step;
+  if (report.committed_step >= 0) watchdog_->set_last_checkpoint(report.committed_step);
+  for (const auto& failure : report.failures) {
+    say("checkpoint failed: " + failure);
+    interval_.checkpoint_failed = failure;
+  }
+  if (stop == StopRequest::none) return stop;
+  outcome_.exit_code = stopping && report.failures.empty() ? 85 : 143;
+  const std::string how =
+      outcome_.exit_code == 85 ? "stopped on request with a checkpoint saved" : "terminated without a new checkpoint";
+  say(fmt::format("{} at step {}; to go on: farsight train {}/config.toml --resume=auto", how, position_.step,
+                  config_.run.dir));
+  return stop;
+}
+
+void TrainingRun::collect(const StepResult& result, const StepBatch& batch, double seconds) {
+  watchdog_->step_took(std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3)));
+  last_step_s_ = seconds;
+  interval_.steps += 1;
+  interval_.seconds += seconds;
+  interval_.data_wait_ms += batch.data_wait_ms;
+  interval_.exposed_ms += result.exposed_ms;
+  interval_.last = result;
+  run_seconds_ += seconds;
+  run_steps_ += 1;
+  const double left =
+      static_cast<double>(total_steps_ - position_.step) * run_seconds_ / static_cast<double>(run_steps_);
+  if (console_) console_->progress(position_.step, total_steps_, left);
+}
+
+void TrainingRun::report() {
+  if (!is_root()) {
+    interval_ = {};
+    return;
+  }
+  const auto steps = static_cast<double>(interval_.steps);
+  const auto tokens = static_cast<double>(interval_.steps * config_.train.batch_samples * config_.data.sequence);
+  StepMetrics m;
+  m.step = position_.step;
+  m.loss = interval_.last.loss;
+  m.grad_norm = interval_.last.grad_norm;
+  m.lr = interval_.rate;
+  m.tokens = position_.tokens;
+  m.tokens_per_s = tokens / interval_.seconds;
+  m.flops_per_s = *m.tokens_per_s * flops_per_token_;
+  if (request_.ceiling_flops > 0.0) m.fraction_of_ceiling = *m.flops_per_s / request_.ceiling_flops;
+  m.memory_peak = host_allocator().stats().peak_bytes;
+  m.data_wait_ms = interval_.data_wait_ms / steps;
+  m.comm_exposed_ms = interval_.exposed_ms / steps;
+  m.checkpoint_stall_ms = writer_->metrics().stall_ms;
+  if (model_->spec().attention.entropy) m.entropy = interval_.last.entropy;
+  m.checkpoint_failed = interval_.checkpoint_failed;
+  metrics_->write(m);
+  const double left =
+      static_cast<double>(total_steps_ - position_.step) * run_seconds_ / static_cast<double>(run_steps_);
+  say(step_line(m, total_steps_, left));
+  interval_ = {};
+}
+
+void TrainingRun::evaluate_now() {
+  if (!valid_data_ || last_evaluated_ == position_.step) return;
+  last_evaluated_ = position_.step;
+  watchdog_->enter(Section::evaluation, position_.step);
+  StreamPlan plan;
+  plan.shuffle = Shuffle::none;
+  plan.global_batch = layout_.data * layout_.micro_batch;
+  plan.sample_limit = valid_data_->samples();
+  if (config_.eval.batches > 0)
+    plan.sample_limit = std::min(plan.sample_limit, config_.eval.batches * config_.train.batch_samples);
+  plan.data_ranks = layout_.data;
+  plan.data_rank = mesh_->coordinate().dp;
+  plan.micro_batch = layout_.micro_batch;
+  plan.ranges = reader_ranges(sequence_, mesh_->coordinate().ring);
+  BatchStream stream(valid_data_, plan);
+  const auto result = evaluate(*model_, *mesh_, sequence_, stream, [&] { keep_alive(); });
+  outcome_.valid_loss = result.loss();
+  if (is_root()) {
+    StepMetrics m;
+    m.step = position_.step;
+    m.split = "valid";
+    m.loss = result.loss();
+    m.tokens = position_.tokens;
+    m.memory_peak = host_allocator().stats().peak_bytes;
+    if (valid_data_->bytes_of_text() > 0 && config_.eval.batches == 0) {
+      m.bits_per_byte = result.loss_sum / (std::log(2.0) * static_cast<double>(valid_data_->bytes_of_text()));
+    }
+    metrics_->write(m);
+    say(fmt::format("valid {}/{}  loss {:.4f}  perplexity {:.2f}{}", position_.step, total_steps_, m.loss,
+                    std::exp(m.loss), m.bits_per_byte ? fmt::format("  {:.4f} bits/byte", *m.bits_per_byte) : ""));
+    write_sample();
+  }
+}
+
+void TrainingRun::write_sample() {
+  if (config_.eval.prompt.empty()) return;
+  auto tokenizer = make_tokenizer(train_data_->tokenizer());
+  const auto ids = encode(*tokenizer, config_.eval.prompt);
+  if (ids.empty()) return;
+  std::vector<int32_t> prompt(ids.begin(), ids.end());
+  Generator generator(*model_, config_.data.sequence);
+  SamplingOptions options;
+  options.temperature = 0.8;
+  options.seed = static_cast<uint64_t>(config_.run.seed);
+  std::string bytes = config_.eval.prompt;
+  generator.generate(prompt, config_.eval.sample_tokens, options, static_cast<int32_t>(train_data_->tokenizer().eos_id),
+                     [&](int32_t token) { tokenizer->decode(static_cast<uint32_t>(token), bytes); });
+  const std::string folder = config_.run.dir + "/samples";
+  make_directories(*files_, folder);
+  replace_file(*files_, fmt::format("{}/step-{:08}.txt", folder, position_.step), bytes + "\n");
+  say("sample: " + printable(bytes, nullptr));
+}
+
+void TrainingRun::finish() {
+  watchdog_->enter(Section::save, position_.step);
+  if (eval_every_ > 0) evaluate_now();
+  watchdog_->enter(Section::save, position_.step);
+  if (last_saved_ != position_.step) {
+    agreed([&] {
+      check_replicas(mesh_->dp_cp(), replica_tensors(model_->parameters()));
+      const SaveStatus mine = writer_->status();
+      std::array<int64_t, 2> flags{mine.busy, mine.failure};
+      agree(world_, flags);
+      const auto report = writer_->step({true, true, {flags[0], flags[1]}}, [&] { return snapshot(); });
+      if (!report.failures.empty()) {
+        fail(ErrorKind::io, "the final checkpoint could not be saved: {}; free space in '{}' and pass --resume=auto",
+             report.failures.front(), config_.run.dir);
+      }
+    });
+  }
+  agreed([&] { writer_->finish(); });
+  say(fmt::format("finished {} steps in {}; next: farsight generate {} --prompt=\"...\"", position_.step,
+                  show_duration(run_seconds_), config_.run.dir));
+}
+
+void TrainingRun::record_exit(int code, const std::string& reason, const std::string& message) noexcept {
+  if (!lock_) return;
+  try {
+    write_exit_record(*files_, config_.run.dir, {code, reason, position_.step, message});
+  } catch (const std::exception& error) {
+    out_ << "exit.json could not be written: " << error.what() << std::endl;
+  }
+}
+
+TrainOutcome train(Communicator& world, const TrainRequest& request, std::ostream& out) {
+  TrainingRun run(world, request, out);
+  try {
+    const TrainOutcome outcome = run.run();
+    run.record_exit(outcome.exit_code,
+                    outcome.exit_code == 0    ? "finished"
+                    : outcome.exit_code == 85 ? "stopped"
+                                              : "terminated",
+                    "");
+    return outcome;
+  } catch (const Error& error) {
+    const bool diverged = error.kind() == ErrorKind::diverged;
+    const bool replicas = diverged && std::string(error.what()).find("diverged:") != 0;
+    run.record_exit(exit_code(error.kind()),
+                    replicas   ? "replicas_differ"
+                    : diverged ? "diverged"
+                               : "error",
+                    error.what());
+    throw;
+  }
+}
+
+}  // namespace farsight

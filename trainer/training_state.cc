@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/training_state.h"
+
+#include "kernels/error.h"
+#include "trainer/version.h"
+
+namespace farsight {
+
+Snapshot make_snapshot(LanguageModel& model, const Optimizer& optimizer, const TrainingPosition& position,
+                       const StateDescription& description, int rank, int ranks) {
+  std::vector<TensorSlice> all;
+  for (const auto& p : model.parameters().parameters()) all.push_back(whole_slice(p.name, p.value));
+  for (const auto& s : optimizer.state()) all.push_back(whole_slice(s.name, s.tensor));
+  Snapshot snapshot;
+  snapshot.slices = writer_share(all, rank, ranks);
+  auto& state = snapshot.state;
+  state.step = position.step;
+  state.tokens = position.tokens;
+  state.samples_consumed = position.samples;
+  state.seed = static_cast<uint64_t>(description.seed);
+  state.shuffle_seed = state.seed;
+  state.config_text = description.config_text;
+  state.config_hash = description.config_hash;
+  state.code_version = version();
+  state.tokenizer_fingerprint = description.tokenizer_fingerprint;
+  state.datasets = description.datasets;
+  state.world = description.world;
+  state.mesh = description.mesh;
+  return snapshot;
+}
+
+std::vector<TensorTarget> load_targets(LanguageModel& model, const Optimizer* optimizer) {
+  std::vector<TensorTarget> targets;
+  for (const auto& p : model.parameters().parameters()) targets.push_back(whole_target(p.name, p.value));
+  if (optimizer == nullptr) return targets;
+  for (const auto& s : optimizer->state()) targets.push_back(whole_target(s.name, s.tensor));
+  return targets;
+}
+
+void check_same_data(const Manifest& manifest, const StateDescription& description, bool allow_change) {
+  const auto& saved = manifest.state;
+  if (saved.tokenizer_fingerprint != description.tokenizer_fingerprint) {
+    fail(ErrorKind::data,
+         "the checkpoint was trained with tokeniser {}, the dataset was made with {}; the ids mean different text. "
+         "Prepare "
+         "the dataset with the tokeniser of the checkpoint",
+         saved.tokenizer_fingerprint, description.tokenizer_fingerprint);
+  }
+  if (allow_change) return;
+  const auto sums = [](const std::vector<DatasetIdentity>& files) {
+    std::string text;
+    for (const auto& f : files) text += fmt::format(" {} ({} tokens, {})", f.path, f.rows, f.checksum);
+    return text;
+  };
+  bool same = saved.datasets.size() == description.datasets.size();
+  for (size_t i = 0; same && i < saved.datasets.size(); ++i) {
+    same = saved.datasets[i].checksum == description.datasets[i].checksum &&
+           saved.datasets[i].rows == description.datasets[i].rows;
+  }
+  if (same) return;
+  fail(ErrorKind::data,
+       "the training data are not those of the checkpoint: saved{}, now{}; the sample order would change. Set "
+       "data.allow_change = true to go on all the same",
+       sums(saved.datasets), sums(description.datasets));
+}
+
+std::vector<DatasetIdentity> dataset_identities(const std::vector<CorpusDescriptor>& files) {
+  std::vector<DatasetIdentity> out;
+  for (const auto& file : files) {
+    DatasetIdentity id;
+    id.path = file.file;
+    id.bytes = file.file_bytes;
+    const auto* split = file.find("train");
+    if (split != nullptr) {
+      id.rows = split->tokens.size;
+      id.checksum = split->tokens.content_xxh3 ? fmt::format("{:016x}", *split->tokens.content_xxh3) : file.uuid;
+    }
+    out.push_back(id);
+  }
+  return out;
+}
+
+}  // namespace farsight

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a checkpoint of a run consists of, and how a run takes it back.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/corpus.h"
+#include "trainer/checkpoint/load.h"
+#include "trainer/checkpoint/writer.h"
+#include "trainer/config.h"
+#include "trainer/model.h"
+#include "trainer/optimizer.h"
+
+namespace farsight {
+
+// Where training stands. Together with weights and optimizer state this is everything.
+struct TrainingPosition {
+  int64_t step = 0;     // optimizer steps done
+  int64_t tokens = 0;   // input tokens seen
+  int64_t samples = 0;  // global sample cursor
+};
+
+struct StateDescription {
+  std::string config_text, config_hash, tokenizer_fingerprint;
+  std::vector<DatasetIdentity> datasets;
+  std::map<std::string, int64_t> mesh;
+  int64_t seed = 0;
+  int64_t world = 1;
+};
+
+// This rank's part of a save: all state is replicated, so the ranks share the writing evenly.
+Snapshot make_snapshot(LanguageModel& model, const Optimizer& optimizer, const TrainingPosition& position,
+                       const StateDescription& description, int rank, int ranks);
+
+// Weights, and with an optimizer its state too: where a load puts them.
+std::vector<TensorTarget> load_targets(LanguageModel& model, const Optimizer* optimizer);
+
+// Error{data} when the checkpoint was trained with another tokeniser, naming both fingerprints; also when its data are
+// others than `description` says, unless allow_change.
+void check_same_data(const Manifest& manifest, const StateDescription& description, bool allow_change);
+
+// One entry per file of the training split.
+std::vector<DatasetIdentity> dataset_identities(const std::vector<CorpusDescriptor>& files);
+
+}  // namespace farsight
