@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/parallel/comm_cases.h"
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "kernels/error.h"
+#include "parallel/agree.h"
+#include "parallel/flight_log.h"
+#include "parallel/placement.h"
+
+namespace farsight::testing {
+
+namespace {
+
+// The data of any rank, known to all.
+std::vector<float> data_of(int rank, size_t count) {
+  std::mt19937 generator(static_cast<uint32_t>(rank * 1000 + 17));
+  std::normal_distribution<float> normal(0.0F, 100.0F);
+  std::vector<float> values(count);
+  for (float& v : values) v = normal(generator);
+  return values;
+}
+
+std::vector<float> ordered_sum(int ranks, size_t count) {
+  std::vector<float> sum = data_of(0, count);
+  for (int r = 1; r < ranks; ++r) {
+    const auto x = data_of(r, count);
+    for (size_t i = 0; i < count; ++i) sum[i] += x[i];
+  }
+  return sum;
+}
+
+}  // namespace
+
+void reductions_are_exact_and_ordered(Communicator& world) {
+  const int n = world.size();
+  std::vector<int64_t> integers{world.rank(), -world.rank(), int64_t{1} << 40};
+  world.all_reduce(std::span<int64_t>(integers), ReduceOp::sum);
+  EXPECT_EQ(integers, (std::vector<int64_t>{n * (n - 1) / 2, -n * (n - 1) / 2, (int64_t{1} << 40) * n}));
+  std::vector<int64_t> extremes{world.rank(), world.rank()};
+  world.all_reduce(std::span<int64_t>(extremes.data(), 1), ReduceOp::max);
+  world.all_reduce(std::span<int64_t>(extremes.data() + 1, 1), ReduceOp::min);
+  EXPECT_EQ(extremes, (std::vector<int64_t>{n - 1, 0}));
+  std::vector<double> doubles{0.1 * world.rank()};
+  double expected = 0.0;
+  for (int r = 0; r < n; ++r) expected = r == 0 ? 0.1 * r : expected + 0.1 * r;
+  world.all_reduce(std::span<double>(doubles), ReduceOp::sum);
+  EXPECT_EQ(doubles[0], expected);
+}
+
+void reductions_take_any_size(Communicator& world) {
+  for (const size_t count : {0UL, 1UL, 3UL, 511UL, 512UL, 513UL, 1000UL, 65536UL, 300007UL}) {
+    std::vector<float> data = data_of(world.rank(), count);
+    world.all_reduce(std::span<float>(data), ReduceOp::sum);
+    const auto expected = ordered_sum(world.size(), count);
+    EXPECT_TRUE(data.empty() || std::memcmp(data.data(), expected.data(), count * sizeof(float)) == 0)
+        << count << " elements: not the sum in rank order, bit for bit";
+  }
+}
+
+void async_reductions_overlap(Communicator& world) {
+  std::vector<std::vector<float>> data;
+  std::vector<RequestPtr> requests;
+  for (size_t i = 0; i < 5; ++i) data.push_back(data_of(world.rank(), 1000 + 30000 * i));
+  for (auto& d : data) requests.push_back(world.all_reduce_async(d, ReduceOp::sum));
+  // Ranks wait in different orders; a blocking collective runs in between.
+  world.barrier();
+  for (size_t i = 0; i < 5; ++i) requests[(i + static_cast<size_t>(world.rank())) % 5]->wait();
+  for (const auto& d : data) EXPECT_EQ(d, ordered_sum(world.size(), d.size()));
+}
+
+void nan_survives_max_and_min(Communicator& world) {
+  for (const auto op : {ReduceOp::max, ReduceOp::min, ReduceOp::sum}) {
+    for (int bad = 0; bad < world.size(); ++bad) {
+      float x = world.rank() == bad ? std::numeric_limits<float>::quiet_NaN() : 1.0F;
+      world.all_reduce(std::span<float>(&x, 1), op);
+      EXPECT_TRUE(std::isnan(x));
+    }
+  }
+}
+
+void broadcast_from_every_root(Communicator& world) {
+  for (int root = 0; root < world.size(); ++root) {
+    for (const size_t bytes : {1UL, 100000UL}) {
+      std::vector<std::byte> data(bytes, static_cast<std::byte>(world.rank() == root ? 100 + root : 0));
+      world.broadcast(data, root);
+      EXPECT_EQ(data, std::vector<std::byte>(bytes, static_cast<std::byte>(100 + root)));
+    }
+  }
+}
+
+void all_gather_of_uneven_parts(Communicator& world) {
+  std::vector<int64_t> counts;
+  std::vector<std::byte> expected;
+  for (int r = 0; r < world.size(); ++r) {
+    counts.push_back(r == 1 ? 0 : 5000 * (r + 1));
+    expected.insert(expected.end(), static_cast<size_t>(counts.back()), static_cast<std::byte>(r + 1));
+  }
+  const std::vector<std::byte> mine(static_cast<size_t>(counts[static_cast<size_t>(world.rank())]),
+                                    static_cast<std::byte>(world.rank() + 1));
+  std::vector<std::byte> all(expected.size());
+  world.all_gather(mine, all, counts);
+  EXPECT_EQ(all, expected);
+}
+
+void messages_keep_their_order(Communicator& world) {
+  const int n = world.size();
+  if (n == 1) return;
+  const int right = (world.rank() + 1) % n;
+  const int left = (world.rank() + n - 1) % n;
+  std::vector<std::vector<int64_t>> out;
+  std::vector<std::vector<int64_t>> in;
+  for (int64_t i = 0; i < 20; ++i) {
+    out.emplace_back(static_cast<size_t>(1 + 4000 * (i % 3)), 1000 * world.rank() + i);
+    in.emplace_back(out.back().size());
+  }
+  std::vector<RequestPtr> requests;
+  for (size_t i = 0; i < 20; ++i) {
+    requests.push_back(world.receive(std::as_writable_bytes(std::span(in[i])), left, 7));
+    requests.push_back(world.send(std::as_bytes(std::span(out[i])), right, 7));
+  }
+  for (auto& r : requests) r->wait();
+  for (size_t i = 0; i < 20; ++i) {
+    EXPECT_EQ(in[i], std::vector<int64_t>(in[i].size(), 1000 * left + static_cast<int64_t>(i)));
+  }
+}
+
+void splits_separate_traffic(Communicator& world) {
+  auto half = world.split(world.rank() % 2, -world.rank(), "half");  // members in reverse order
+  EXPECT_EQ(half->name(), "half");
+  const int members = (world.size() + 1 - world.rank() % 2) / 2;
+  EXPECT_EQ(half->size(), members);
+  EXPECT_EQ(half->rank(), members - 1 - world.rank() / 2);
+  int64_t sum = 1 + world.rank();
+  half->all_reduce(std::span<int64_t>(&sum, 1), ReduceOp::sum);
+  int64_t expected = 0;
+  for (int r = world.rank() % 2; r < world.size(); r += 2) expected += 1 + r;
+  EXPECT_EQ(sum, expected);
+  auto alone = half->split(half->rank(), 0, "alone");
+  EXPECT_EQ(alone->size(), 1);
+  alone->barrier();
+}
+
+void flight_log_records_operations(Communicator& world) {
+  const uint64_t before = world.flight_log().operations();
+  world.barrier();
+  std::vector<float> data(600);
+  auto request = world.all_reduce_async(data, ReduceOp::sum);
+  request->wait();
+  const auto last = world.flight_log().last_finished();
+  ASSERT_TRUE(last);
+  EXPECT_EQ(world.flight_log().operations(), before + 2);
+  EXPECT_EQ(last->sequence, before + 2);
+  EXPECT_STREQ(last->operation, "all_reduce_async");
+  EXPECT_EQ(last->count, 600);
+  EXPECT_EQ(last->axis, world.name());
+  EXPECT_NE(std::string(last->site.file_name()).find("comm_cases.cc"), std::string::npos);
+  EXPECT_NE(to_string(*last, last->posted).find("600 x f32, tests/parallel/comm_cases.cc:"), std::string::npos);
+}
+
+void errors_become_global(Communicator& world) {
+  const int last = world.size() - 1;
+  together(world, [] {});
+  try {
+    together(world, [&] {
+      if (world.rank() == last) fail(ErrorKind::data, "corpus.h5: no such file");
+    });
+    ADD_FAILURE() << "nobody learned of the error";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::data);
+    const std::string prefix = world.size() > 1 ? "rank " + std::to_string(last) + ": " : "";
+    EXPECT_EQ(std::string(e.what()), prefix + "corpus.h5: no such file");
+  }
+  int64_t flags[] = {world.rank() == last ? 1 : 0, -1};
+  agree(world, flags);
+  EXPECT_EQ(flags[0], 1);
+  EXPECT_EQ(flags[1], -1);
+}
+
+void replicas_are_compared(Communicator& world) {
+  std::vector<float> a{1.0F, 2.0F};
+  std::vector<float> b{3.0F, 4.0F, 5.0F};
+  const std::vector<ReplicaTensor> tensors{{"layers.0.weight", std::as_bytes(std::span(a))},
+                                           {"layers.1.weight", std::as_bytes(std::span(b))}};
+  check_replicas(world, tensors);
+  if (world.size() == 1) return;
+  const int bad = world.size() - 1;
+  if (world.rank() == bad) b[1] = std::nextafter(b[1], 10.0F);
+  try {
+    check_replicas(world, tensors);
+    ADD_FAILURE() << "a flipped bit went unnoticed";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::diverged);
+    const std::string text = e.what();
+    EXPECT_NE(text.find("'layers.1.weight'"), std::string::npos) << text;
+    EXPECT_NE(text.find("rank " + std::string(world.size() == 2 ? "0" : std::to_string(bad)) + " (hash"),
+              std::string::npos)
+        << text;
+  }
+}
+
+}  // namespace farsight::testing
