@@ -32,7 +32,6 @@ class MailRoom {
   void put(const Key& key, const std::byte* data, int64_t bytes) {
     std::vector<std::byte> letter(data, data + bytes);
     const std::lock_guard lock(mutex_);
-    throw_if_failed();
     Box& box = mail_[key];
     box.letters.emplace(box.sent++, std::move(letter));
     changed_.notify_all();
@@ -41,18 +40,19 @@ class MailRoom {
   // Receives take letters in the order in which they were posted, whatever order they are tested in.
   uint64_t post(const Key& key) {
     const std::lock_guard lock(mutex_);
-    throw_if_failed();
     return mail_[key].posted++;
   }
 
+  // A letter that was sent is delivered, whatever became of its sender: ranks that leave one after the other with an
+  // error they agreed on have all finished the collectives before it. Only a wait for one who has left fails.
   bool take(const Key& key, uint64_t number, std::byte* data, int64_t bytes) {
     const std::lock_guard lock(mutex_);
-    throw_if_failed();
     Box& box = mail_[key];
     const auto found = box.letters.find(number);
     if (found == box.letters.end()) {
       const int source = std::get<1>(key);
       if (ended_[static_cast<size_t>(source)]) {
+        if (error_) fail(ErrorKind::environment, "rank {} has failed; this rank stops too", failed_rank_);
         fail(ErrorKind::internal, "rank {} waits for rank {}, which has returned", std::get<2>(key), source);
       }
       return false;
@@ -69,11 +69,10 @@ class MailRoom {
 
   void wait_a_little() {
     std::unique_lock lock(mutex_);
-    throw_if_failed();
     changed_.wait_for(lock, std::chrono::microseconds(100));
   }
 
-  // A rank has ended; the first error wins and stops everybody's communication.
+  // A rank has ended; the first error is the job's, and ranks that wait for this one end too, in turn.
   void end(int rank, const std::exception_ptr& error) {
     const std::lock_guard lock(mutex_);
     ended_[static_cast<size_t>(rank)] = true;
@@ -91,10 +90,6 @@ class MailRoom {
     uint64_t sent = 0, posted = 0;
     std::map<uint64_t, std::vector<std::byte>> letters;  // by number of the sending
   };
-
-  void throw_if_failed() const {
-    if (error_) fail(ErrorKind::environment, "rank {} has failed; this rank stops too", failed_rank_);
-  }
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
