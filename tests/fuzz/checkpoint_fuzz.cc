@@ -38,10 +38,14 @@ void count(int64_t bytes) {
 
 }  // namespace
 
-void* operator new(size_t bytes) {
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
   void* pointer = std::malloc(bytes);
+  if (pointer != nullptr) count(static_cast<int64_t>(malloc_usable_size(pointer)));
+  return pointer;
+}
+void* operator new(size_t bytes) {
+  void* pointer = operator new(bytes, std::nothrow);
   if (pointer == nullptr) throw std::bad_alloc();
-  count(static_cast<int64_t>(malloc_usable_size(pointer)));
   return pointer;
 }
 void operator delete(void* pointer) noexcept {

@@ -15,6 +15,7 @@
 #include "parallel/inproc_comm.h"
 #include "parallel/mpi_comm.h"
 #include "tests/parallel/comm_cases.h"
+#include "tests/sanitized.h"
 
 namespace farsight {
 namespace {
@@ -38,8 +39,8 @@ TEST_P(InProcess, ReplicasAreCompared) { run(testing::replicas_are_compared); }
 
 TEST_P(InProcess, LongMessagesAndReductionsAreCutIntoPieces) {
   CommOptions small;
-  small.piece_bytes = 100;
-  small.staging_bytes = 1000;
+  small.piece_bytes = kSanitized ? 1000 : 100;
+  small.staging_bytes = 10 * small.piece_bytes;
   run(testing::reductions_are_exact_and_ordered, small);
   run(testing::async_reductions_overlap, small);
   run(testing::messages_keep_their_order, small);

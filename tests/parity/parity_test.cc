@@ -2,6 +2,7 @@
 // The first promise: one configuration gives the same numbers in every layout.
 #include <algorithm>
 #include <cstdio>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/parity/parity_case.h"
+#include "tests/sanitized.h"
 
 namespace farsight {
 namespace {
@@ -20,7 +22,7 @@ struct Layout {
 };
 
 // c, z, s: contiguous, zigzag, striped.
-const std::vector<Layout>& layouts() {
+const std::vector<Layout>& all_layouts() {
   static const std::vector<Layout> all{
       {"dp2", 2, {"parallel.data=2"}},
       {"dp3", 3, {"parallel.data=3"}},
@@ -39,6 +41,16 @@ const std::vector<Layout>& layouts() {
       {"dp2.r2s", 4, {"parallel.data=2", "parallel.ring=2", "parallel.order=striped"}},
   };
   return all;
+}
+
+// A sanitizer needs each piece of code once, not each layout.
+std::vector<Layout> layouts() {
+  std::vector<Layout> chosen = all_layouts();
+  if (kSanitized) {
+    const std::set<std::string> enough{"dp2m2", "r3c", "r3z", "r4s", "dp2.r2z"};
+    std::erase_if(chosen, [&](const Layout& layout) { return !enough.contains(layout.name); });
+  }
+  return chosen;
 }
 
 std::string tiny(const std::string& sequence, const std::string& more) {
@@ -112,7 +124,7 @@ void expect_parity(const std::string& config, const DatasetFiles& files, int64_t
 
 class Parity : public testing::TestWithParam<std::pair<const char*, std::string>> {};
 
-TEST_P(Parity, EveryLayoutEqualsOneRank) { expect_parity(merged(GetParam().second), generated_files(), 20); }
+TEST_P(Parity, EveryLayoutEqualsOneRank) { expect_parity(merged(GetParam().second), generated_files(), kSanitized ? 8 : 20); }
 
 INSTANTIATE_TEST_SUITE_P(Features, Parity,
                          testing::Values(std::pair{"plain", tiny("96", kPlain)}, std::pair{"rich", tiny("97", kRich)},

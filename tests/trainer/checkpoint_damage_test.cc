@@ -7,6 +7,7 @@
 #include "parallel/inproc_comm.h"
 #include "tests/faults/checkpoint_sample.h"
 #include "tests/faults/memory_file_system.h"
+#include "tests/sanitized.h"
 #include "trainer/checkpoint/checkpoint_directory.h"
 #include "trainer/checkpoint/load.h"
 
@@ -51,6 +52,7 @@ TEST_F(Damage, EveryFlippedByteOfEveryFileIsNoticed) {
     for (size_t i = 0; i < content.size(); ++i) {
       // The zeros after the header are many and alike: a sample of them does.
       if (i > 1024 && i < 4096 && i % 61 != 0 && path.back() == 's') continue;
+      if (kSanitized && i % 7 != 0) continue;
       const char before = content[i];
       content[i] = static_cast<char>(before ^ (1 << (i % 8)));
       expect_fallback(path + " byte " + std::to_string(i));
