@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/config_reader.h"
 
-// The packaged library of toml++ 3.3 asserts on some malformed keys, and reaches a point it declares unreachable on most
-// letters beyond ASCII outside of strings: a user's typing error would end the program (found by config_fuzz). Compiled
-// here, its assertions become exceptions, and such a letter is what it is: no white space.
+// The packaged library of toml++ 3.3 asserts on some malformed keys, and reaches a point it declares unreachable on
+// most letters beyond ASCII outside of strings: a user's typing error would end the program (found by config_fuzz).
+// Compiled here, its assertions become exceptions, and such a letter is what it is: no white space.
 namespace farsight {
 namespace {
 struct TomlAssertion {};

@@ -124,7 +124,9 @@ void expect_parity(const std::string& config, const DatasetFiles& files, int64_t
 
 class Parity : public testing::TestWithParam<std::pair<const char*, std::string>> {};
 
-TEST_P(Parity, EveryLayoutEqualsOneRank) { expect_parity(merged(GetParam().second), generated_files(), kSanitized ? 8 : 20); }
+TEST_P(Parity, EveryLayoutEqualsOneRank) {
+  expect_parity(merged(GetParam().second), generated_files(), kSanitized ? 8 : 20);
+}
 
 INSTANTIATE_TEST_SUITE_P(Features, Parity,
                          testing::Values(std::pair{"plain", tiny("96", kPlain)}, std::pair{"rich", tiny("97", kRich)},
