@@ -36,8 +36,8 @@ trap cleanup EXIT
 
 make_root() {
   echo "== debootstrap --variant=minbase $suite"
-  debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$root.log" 2>&1 || { tail -n 5 "$root.log" && return 1; }
-  rm -f "$root.log"
+  debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$root.debootstrap.log" 2>&1 || { tail -n 5 "$root.debootstrap.log" && return 1; }
+  rm -f "$root.debootstrap.log"
   if [[ ! ${FARSIGHT_MIRROR:-} ]]; then
     apt_sources | awk '{ print "deb " $1 " " $2 " " $3 }' >"$root/etc/apt/sources.list"
   fi

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -25,9 +26,12 @@ using namespace std::chrono_literals;
 class WatchdogTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    directory_ =
-        std::filesystem::temp_directory_path() / ("farsight-watchdog-" + std::to_string(getpid()) + "-" +
-                                                  ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    // A death test runs this program again and ends without TearDown: the child uses, and the parent removes, one
+    // folder.
+    setenv("FARSIGHT_WATCHDOG_TEST", std::to_string(getpid()).c_str(), /*overwrite=*/0);
+    directory_ = std::filesystem::temp_directory_path() /
+                 (std::string("farsight-watchdog-") + std::getenv("FARSIGHT_WATCHDOG_TEST") + "-" +
+                  ::testing::UnitTest::GetInstance()->current_test_info()->name());
     std::filesystem::remove_all(directory_);
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }

@@ -103,9 +103,14 @@ ParityRun run_layout(const std::string& config_text, const std::vector<std::stri
 }
 
 std::string generated_corpus() {
+  static const struct Folder {
+    Folder() { std::filesystem::create_directories(path); }
+    ~Folder() { std::filesystem::remove_all(path); }
+    std::filesystem::path path =
+        std::filesystem::temp_directory_path() / ("farsight-parity-" + std::to_string(::getpid()));
+  } owned;
   static const std::string path = [] {
-    const auto folder = std::filesystem::temp_directory_path() / ("farsight-parity-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(folder);
+    const auto& folder = owned.path;
     const std::string text = (folder / "text.txt").string();
     std::ofstream out(text);
     uint64_t state = 1;
