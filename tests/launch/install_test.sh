@@ -31,7 +31,7 @@ int main() {
   std::printf("%g %d\n", static_cast<double>(ones.narrow(1, 1).data<float>()[2]), static_cast<int>(ones.numel()));
 }
 SOURCE
-cmake -S "$scratch/consumer" -B "$scratch/consumer/build" -DCMAKE_PREFIX_PATH="$scratch/prefix" >"$scratch/configure.log" ||
+cmake -G Ninja -S "$scratch/consumer" -B "$scratch/consumer/build" -DCMAKE_PREFIX_PATH="$scratch/prefix" >"$scratch/configure.log" ||
   { cat "$scratch/configure.log" && exit 1; }
 cmake --build "$scratch/consumer/build"
 output=$("$scratch/consumer/build/consumer")
