@@ -37,8 +37,10 @@ cmake --build "$scratch/consumer/build"
 output=$("$scratch/consumer/build/consumer")
 [[ $output == "7 6" ]] || { echo "FAILED: the consumer printed '$output', expected '7 6'" && exit 1; }
 
-# Nothing of the source or build tree may be left in the exported package.
-if grep -rn -e "$build" -e "$PWD" "$scratch/prefix/lib" --include='*.cmake'; then
+# Nothing of the source or build tree may be left in the exported package. A tree at /farsight is not meant by
+# ".../include/farsight".
+names_tree() { grep -rnP "(?:(?<![\\w.}/-])|(?<=-[IL]))\\Q$1\\E(?![\\w.-])" "$scratch/prefix/lib" --include='*.cmake'; }
+if names_tree "$build" || names_tree "$PWD"; then
   echo "FAILED: the exported package names the tree it was built in" && exit 1
 fi
 echo "installed, found, linked and run"
