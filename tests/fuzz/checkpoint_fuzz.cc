@@ -21,6 +21,7 @@
 #include "kernels/error.h"
 #include "tests/faults/checkpoint_sample.h"
 #include "tests/faults/memory_file_system.h"
+#include "tests/fuzz/fuzz_driver.h"
 #include "trainer/checkpoint/crc32c.h"
 #include "trainer/checkpoint/load.h"
 #include "trainer/checkpoint/shard_file.h"
@@ -174,36 +175,25 @@ std::string attempt(MemoryFileSystem& files) {
   return guarded([&] { load_sample(files, kRun, {ResumeRequest::Mode::automatic, {}}, tiny_tensors()); });
 }
 
-int run(uint64_t first, uint64_t cases) {
-  MemoryFileSystem good;
-  const auto world = make_self_communicator();
-  save_sample(good, *world, sample_options(kRun), tiny_tensors(), 5);
-  for (uint64_t seed = first; cases == 0 || seed < first + cases; ++seed) {
-    Random random(seed);
-    const auto files = good.copy();
-    damage(*files, random);
-    const int64_t before = live_bytes;
-    peak_bytes = before;
-    std::string wrong = attempt(*files);
-    const int64_t used = peak_bytes - before;
-    if (used > (64 << 20)) wrong = fmt::format("{} bytes allocated", used);
-    if (wrong.empty()) continue;
-    std::fprintf(stderr, "%s\nrepeat: checkpoint_fuzz --seed %llu --count 1\n", wrong.c_str(),
-                 static_cast<unsigned long long>(seed));
-    return 1;
-  }
-  return 0;
+// `good` with one seed's damage; also bounds what reading it may allocate.
+std::string check(MemoryFileSystem& good, uint64_t seed) {
+  Random random(seed);
+  const auto files = good.copy();
+  damage(*files, random);
+  const int64_t before = live_bytes;
+  peak_bytes = before;
+  std::string wrong = attempt(*files);
+  const int64_t used = peak_bytes - before;
+  if (used > (64 << 20)) wrong = fmt::format("{} bytes allocated", used);
+  return wrong;
 }
 
 }  // namespace
 }  // namespace farsight
 
 int main(int argc, char** argv) {
-  uint64_t seed = 1, cases = 0;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string_view name = argv[i];
-    if (name == "--seed") seed = std::strtoull(argv[i + 1], nullptr, 10);
-    if (name == "--count") cases = std::strtoull(argv[i + 1], nullptr, 10);
-  }
-  return farsight::run(seed, cases);
+  farsight::MemoryFileSystem good;
+  const auto world = farsight::make_self_communicator();
+  farsight::save_sample(good, *world, farsight::sample_options(farsight::kRun), farsight::tiny_tensors(), 5);
+  return farsight::run_fuzz("checkpoint_fuzz", argc, argv, [&](uint64_t seed) { return farsight::check(good, seed); });
 }

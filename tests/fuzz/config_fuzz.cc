@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "kernels/error.h"
+#include "tests/fuzz/fuzz_driver.h"
 #include "trainer/config.h"
 #include "trainer/config_registry.h"
 
@@ -122,7 +123,7 @@ std::string check(const std::string& text, const std::vector<std::string>& overr
   return "";
 }
 
-bool holds(uint64_t seed) {
+std::string check_seed(uint64_t seed) {
   Random random(seed);
   std::string text = random_text(random);
   if (below(random, 2) == 0) damage(random, text);
@@ -132,37 +133,13 @@ bool holds(uint64_t seed) {
     damage(random, extra);
     overrides.push_back(extra.substr(0, extra.find('\n')));
   }
-  const std::string wrong = check(text, overrides);
-  if (wrong.empty()) return true;
-  fmt::print("seed {}: {}\ntext:\n{}\n", seed, wrong, text);
-  for (const std::string& assignment : overrides) fmt::print("override: {}\n", assignment);
-  fmt::print("repeat: config_fuzz --seed {} --count 1\n", seed);
-  return false;
-}
-
-bool parse(int argc, char** argv, uint64_t& seed, uint64_t& count) {
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string_view name = argv[i];
-    if (name == "--seed")
-      seed = std::stoull(argv[i + 1]);
-    else if (name == "--count")
-      count = std::stoull(argv[i + 1]);
-    else
-      return false;
-  }
-  return argc % 2 == 1;
+  std::string wrong = check(text, overrides);
+  if (wrong.empty()) return wrong;
+  wrong += "\ntext:\n" + text;
+  for (const std::string& assignment : overrides) wrong += "\noverride: " + assignment;
+  return wrong;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  uint64_t seed = 1, count = 0;
-  if (!parse(argc, argv, seed, count)) {
-    fmt::print(stderr, "usage: config_fuzz [--seed FIRST] [--count N]\n");
-    return 64;
-  }
-  for (uint64_t n = 0; count == 0 || n < count; ++n)
-    if (!holds(seed + n)) return 1;
-  fmt::print("{} texts, seeds {} to {}\n", count, seed, seed + count - 1);
-  return 0;
-}
+int main(int argc, char** argv) { return farsight::run_fuzz("config_fuzz", argc, argv, check_seed); }

@@ -9,38 +9,20 @@
 #include <string_view>
 
 #include "tests/data/corpus_mutant.h"
-
-namespace farsight {
-namespace {
-
-int run(const std::string& folder, uint64_t first, uint64_t cases) {
-  std::filesystem::create_directory(folder + "/plain");
-  std::filesystem::create_directory(folder + "/archive");
-  CorpusMutants plain(folder + "/plain", MutantSource::contiguous);
-  CorpusMutants archive(folder + "/archive", MutantSource::compressed);
-  for (uint64_t seed = first; cases == 0 || seed < first + cases; ++seed) {
-    const std::string wrong = (seed % 4 == 0 ? archive : plain).check(seed);
-    if (wrong.empty()) continue;
-    std::fprintf(stderr, "%s\nrepeat: h5_fuzz --seed %llu --count 1\n", wrong.c_str(),
-                 static_cast<unsigned long long>(seed));
-    return 1;
-  }
-  return 0;
-}
-
-}  // namespace
-}  // namespace farsight
+#include "tests/fuzz/fuzz_driver.h"
 
 int main(int argc, char** argv) {
-  uint64_t seed = 1, cases = 0;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string_view name = argv[i];
-    if (name == "--seed") seed = std::strtoull(argv[i + 1], nullptr, 10);
-    if (name == "--count") cases = std::strtoull(argv[i + 1], nullptr, 10);
-  }
   std::string folder = (std::filesystem::temp_directory_path() / "farsight-h5-fuzz-XXXXXX").string();
   if (mkdtemp(folder.data()) == nullptr) return 2;
-  const int result = farsight::run(folder, seed, cases);
+  std::filesystem::create_directory(folder + "/plain");
+  std::filesystem::create_directory(folder + "/archive");
+  int result = 0;
+  {
+    farsight::CorpusMutants plain(folder + "/plain", farsight::MutantSource::contiguous);
+    farsight::CorpusMutants archive(folder + "/archive", farsight::MutantSource::compressed);
+    result = farsight::run_fuzz("h5_fuzz", argc, argv,
+                                [&](uint64_t seed) { return (seed % 4 == 0 ? archive : plain).check(seed); });
+  }
   std::filesystem::remove_all(folder);
   return result;
 }

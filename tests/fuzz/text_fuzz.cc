@@ -23,6 +23,7 @@
 #include "data/sidecar.h"
 #include "data/text_normaliser.h"
 #include "kernels/error.h"
+#include "tests/fuzz/fuzz_driver.h"
 
 namespace farsight {
 namespace {
@@ -181,26 +182,7 @@ std::string check(uint64_t seed) {
   }
 }
 
-int run(uint64_t first, uint64_t cases) {
-  for (uint64_t seed = first; cases == 0 || seed < first + cases; ++seed) {
-    const std::string wrong = check(seed);
-    if (wrong.empty()) continue;
-    std::fprintf(stderr, "%s\nrepeat: text_fuzz --seed %llu --count 1\n", wrong.c_str(),
-                 static_cast<unsigned long long>(seed));
-    return 1;
-  }
-  return 0;
-}
-
 }  // namespace
 }  // namespace farsight
 
-int main(int argc, char** argv) {
-  uint64_t seed = 1, cases = 0;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string_view name = argv[i];
-    if (name == "--seed") seed = std::strtoull(argv[i + 1], nullptr, 10);
-    if (name == "--count") cases = std::strtoull(argv[i + 1], nullptr, 10);
-  }
-  return farsight::run(seed, cases);
-}
+int main(int argc, char** argv) { return farsight::run_fuzz("text_fuzz", argc, argv, farsight::check); }
