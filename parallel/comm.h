@@ -63,6 +63,21 @@ class Communicator {
   // `all` holds counts[r] bytes of rank r one after another.
   virtual void all_gather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const int64_t> counts,
                           CallSite at = CallSite::current()) = 0;
+  // The three below work on pieces of uneven size, one per rank, that lie one after another; a piece may be empty. All
+  // memory stays alive and (what is written to: untouched) until the request has finished. Several may be in flight.
+  //
+  // Piece r of every rank's `data`, counts[r] elements, is reduced in rank order and lands in `mine` of rank r, which
+  // may be the own piece of `data`. The other pieces of `data` are only read.
+  virtual RequestPtr reduce_scatter_async(std::span<const float> data, std::span<float> mine,
+                                          std::span<const int64_t> counts, ReduceOp op,
+                                          CallSite at = CallSite::current()) = 0;
+  // As all_gather; `mine` may be the own piece of `all`.
+  virtual RequestPtr all_gather_async(std::span<const std::byte> mine, std::span<std::byte> all,
+                                      std::span<const int64_t> counts, CallSite at = CallSite::current()) = 0;
+  // Piece r of `out`, out_counts[r] bytes, goes to rank r; piece s of `in`, in_counts[s] bytes, comes from rank s.
+  virtual RequestPtr all_to_all_async(std::span<const std::byte> out, std::span<const int64_t> out_counts,
+                                      std::span<std::byte> in, std::span<const int64_t> in_counts,
+                                      CallSite at = CallSite::current()) = 0;
   // Messages between two ranks with one tag arrive in the order they were sent. Sizes must agree on both sides.
   virtual RequestPtr send(std::span<const std::byte> data, int to, int tag, CallSite at = CallSite::current()) = 0;
   virtual RequestPtr receive(std::span<std::byte> data, int from, int tag, CallSite at = CallSite::current()) = 0;

@@ -12,6 +12,7 @@
 #include "kernels/error.h"
 #include "kernels/random.h"
 #include "parallel/all_reduce.h"
+#include "parallel/reduce_scatter.h"
 
 namespace farsight {
 
@@ -35,6 +36,19 @@ class PiecedMessage final : public Operation {
 
  private:
   std::vector<MessagePtr> pieces_;
+};
+
+// Several messages as one operation.
+class AllOf final : public Operation {
+ public:
+  explicit AllOf(std::vector<std::unique_ptr<Operation>> parts) : parts_(std::move(parts)) {}
+  bool advance() override {
+    std::erase_if(parts_, [](const std::unique_ptr<Operation>& part) { return part->advance(); });
+    return parts_.empty();
+  }
+
+ private:
+  std::vector<std::unique_ptr<Operation>> parts_;
 };
 
 // Keeps an operation registered with the engine until it has finished.
@@ -269,32 +283,97 @@ void MessageCommunicator::broadcast(std::span<std::byte> data, int root, CallSit
 
 void MessageCommunicator::all_gather(std::span<const std::byte> mine, std::span<std::byte> all,
                                      std::span<const int64_t> counts, CallSite at) {
-  const int n = size();
+  all_gather_async(mine, all, counts, at)->wait();
+}
+
+void MessageCommunicator::check_pieces(const char* operation, std::span<const int64_t> counts, size_t elements) const {
+  const bool negative = std::any_of(counts.begin(), counts.end(), [](int64_t c) { return c < 0; });
   const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
-  if (static_cast<int>(counts.size()) != n || static_cast<int64_t>(all.size()) != total ||
-      static_cast<int64_t>(mine.size()) != counts[static_cast<size_t>(rank())]) {
-    fail(ErrorKind::internal, "all_gather on axis {}: {} counts of {} bytes in all for {} ranks, own {} bytes, room {}",
-         name_, counts.size(), total, n, mine.size(), all.size());
+  if (!negative && static_cast<int>(counts.size()) == size() && total == static_cast<int64_t>(elements)) return;
+  fail(ErrorKind::internal, "{} on axis {}: {} counts that sum to {} for {} ranks and room for {}", operation, name_,
+       counts.size(), total, size(), elements);
+}
+
+std::unique_ptr<Operation> MessageCommunicator::exchange_pieces(std::span<const std::byte> out,
+                                                                std::span<const int64_t> out_counts,
+                                                                std::span<std::byte> in,
+                                                                std::span<const int64_t> in_counts, int tag) {
+  const int n = size();
+  const auto begin_of = [](std::span<const int64_t> counts, int r) {
+    return std::accumulate(counts.begin(), counts.begin() + r, int64_t{0});
+  };
+  std::vector<std::unique_ptr<Operation>> messages;
+  for (int step = 1; step < n; ++step) {
+    const int from = (rank() - step + n) % n;
+    const int64_t bytes = in_counts[static_cast<size_t>(from)];
+    if (bytes > 0) {
+      messages.push_back(message(/*sending=*/false, in.data() + begin_of(in_counts, from), bytes, from, tag));
+    }
   }
-  check("all_gather", -1, total, "byte", at);
-  const uint64_t sequence = log("all_gather", -1, total, "byte", at);
+  for (int step = 1; step < n; ++step) {
+    const int to = (rank() + step) % n;
+    const int64_t bytes = out_counts[static_cast<size_t>(to)];
+    std::byte* data = const_cast<std::byte*>(out.data()) + begin_of(out_counts, to);
+    if (bytes > 0) messages.push_back(message(/*sending=*/true, data, bytes, to, tag));
+  }
+  const std::byte* own = out.data() + begin_of(out_counts, rank());
+  std::byte* place = in.data() + begin_of(in_counts, rank());
+  if (own != place && out_counts[static_cast<size_t>(rank())] > 0) {
+    std::memmove(place, own, static_cast<size_t>(out_counts[static_cast<size_t>(rank())]));
+  }
+  return std::make_unique<AllOf>(std::move(messages));
+}
+
+RequestPtr MessageCommunicator::reduce_scatter_async(std::span<const float> data, std::span<float> mine,
+                                                     std::span<const int64_t> counts, ReduceOp op, CallSite at) {
+  check_pieces("reduce_scatter", counts, data.size());
+  if (static_cast<int64_t>(mine.size()) != counts[static_cast<size_t>(rank())]) {
+    fail(ErrorKind::internal, "reduce_scatter on axis {}: room for {} elements, the own piece has {}", name_,
+         mine.size(), counts[static_cast<size_t>(rank())]);
+  }
+  const auto total = static_cast<int64_t>(data.size());
+  check("reduce_scatter", static_cast<int>(op), total, type_name<float>(), at);
+  const uint64_t sequence = log("reduce_scatter", -1, total, type_name<float>(), at);
+  return make_request(
+      std::make_unique<ReduceScatter>(*transport_, data, mine, counts, op, collective_tag(), largest_piece()),
+      sequence);
+}
+
+RequestPtr MessageCommunicator::all_gather_async(std::span<const std::byte> mine, std::span<std::byte> all,
+                                                 std::span<const int64_t> counts, CallSite at) {
+  check_pieces("all_gather", counts, all.size());
+  if (static_cast<int64_t>(mine.size()) != counts[static_cast<size_t>(rank())]) {
+    fail(ErrorKind::internal, "all_gather on axis {}: {} bytes given, the own piece has {}", name_, mine.size(),
+         counts[static_cast<size_t>(rank())]);
+  }
+  check("all_gather", -1, static_cast<int64_t>(all.size()), "byte", at);
+  const uint64_t sequence = log("all_gather", -1, static_cast<int64_t>(all.size()), "byte", at);
   const int tag = collective_tag();
+  const int n = size();
   std::vector<std::unique_ptr<Operation>> messages;
   int64_t begin = 0;
+  int64_t own = 0;
   for (int r = 0; r < n; begin += counts[static_cast<size_t>(r)], ++r) {
-    const int64_t count = counts[static_cast<size_t>(r)];
-    if (r == rank()) {
-      if (count > 0) std::memmove(all.data() + begin, mine.data(), mine.size());
-    } else if (count > 0) {
-      messages.push_back(message(/*sending=*/false, all.data() + begin, count, r, tag));
-    }
+    const int64_t bytes = counts[static_cast<size_t>(r)];
+    if (r == rank()) own = begin;
+    if (r != rank() && bytes > 0) messages.push_back(message(/*sending=*/false, all.data() + begin, bytes, r, tag));
   }
   for (int step = 1; step < n && !mine.empty(); ++step) {
     messages.push_back(message(/*sending=*/true, const_cast<std::byte*>(mine.data()), static_cast<int64_t>(mine.size()),
                                (rank() + step) % n, tag));
   }
-  for (const auto& m : messages) wait(*m);
-  engine_->log.finish(sequence);
+  if (!mine.empty() && all.data() + own != mine.data()) std::memmove(all.data() + own, mine.data(), mine.size());
+  return make_request(std::make_unique<AllOf>(std::move(messages)), sequence);
+}
+
+RequestPtr MessageCommunicator::all_to_all_async(std::span<const std::byte> out, std::span<const int64_t> out_counts,
+                                                 std::span<std::byte> in, std::span<const int64_t> in_counts,
+                                                 CallSite at) {
+  check_pieces("all_to_all (out)", out_counts, out.size());
+  check_pieces("all_to_all (in)", in_counts, in.size());
+  check("all_to_all", -1, 0, "byte", at);  // the counts differ between ranks
+  const uint64_t sequence = log("all_to_all", -1, static_cast<int64_t>(out.size()), "byte", at);
+  return make_request(exchange_pieces(out, out_counts, in, in_counts, collective_tag()), sequence);
 }
 
 void MessageCommunicator::check_peer(int peer, int tag) const {

@@ -56,6 +56,12 @@ class MessageCommunicator final : public Communicator {
   void broadcast(std::span<std::byte> data, int root, CallSite at) override;
   void all_gather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const int64_t> counts,
                   CallSite at) override;
+  RequestPtr reduce_scatter_async(std::span<const float> data, std::span<float> mine, std::span<const int64_t> counts,
+                                  ReduceOp op, CallSite at) override;
+  RequestPtr all_gather_async(std::span<const std::byte> mine, std::span<std::byte> all,
+                              std::span<const int64_t> counts, CallSite at) override;
+  RequestPtr all_to_all_async(std::span<const std::byte> out, std::span<const int64_t> out_counts,
+                              std::span<std::byte> in, std::span<const int64_t> in_counts, CallSite at) override;
   RequestPtr send(std::span<const std::byte> data, int to, int tag, CallSite at) override;
   RequestPtr receive(std::span<std::byte> data, int from, int tag, CallSite at) override;
   std::unique_ptr<Communicator> split(int colour, int key, std::string name, CallSite at) override;
@@ -80,6 +86,10 @@ class MessageCommunicator final : public Communicator {
   void exchange(const std::byte* out, int64_t out_bytes, int to, std::byte* in, int64_t in_bytes, int from, int tag);
   void wait(Operation& operation);
   std::unique_ptr<Operation> message(bool sending, std::byte* data, int64_t bytes, int peer, int tag);
+  // Messages of an exchange of pieces, one per rank; the own piece is copied at once.
+  std::unique_ptr<Operation> exchange_pieces(std::span<const std::byte> out, std::span<const int64_t> out_counts,
+                                             std::span<std::byte> in, std::span<const int64_t> in_counts, int tag);
+  void check_pieces(const char* operation, std::span<const int64_t> counts, size_t elements) const;
   RequestPtr make_request(std::unique_ptr<Operation> operation, uint64_t sequence);
   void check_peer(int peer, int tag) const;
 

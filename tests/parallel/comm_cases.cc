@@ -111,6 +111,53 @@ void all_gather_of_uneven_parts(Communicator& world) {
   EXPECT_EQ(all, expected);
 }
 
+void reduce_scatter_is_ordered(Communicator& world) {
+  const auto n = static_cast<size_t>(world.size());
+  const auto me = static_cast<size_t>(world.rank());
+  // Rank 1 gets nothing; the other pieces differ in size. The second round of requests runs in place.
+  for (const int64_t unit : {0, 1, 100, 70001}) {
+    std::vector<int64_t> counts;
+    for (size_t r = 0; r < n; ++r) counts.push_back(r == 1 ? 0 : unit * static_cast<int64_t>(r + 1));
+    size_t total = 0;
+    size_t begin = 0;
+    for (size_t r = 0; r < n; ++r) {
+      if (r < me) begin += static_cast<size_t>(counts[r]);
+      total += static_cast<size_t>(counts[r]);
+    }
+    const auto expected = ordered_sum(world.size(), total);
+    std::vector<float> data = data_of(world.rank(), total);
+    std::vector<float> mine(static_cast<size_t>(counts[me]));
+    auto first = world.reduce_scatter_async(data, mine, counts, ReduceOp::sum);
+    std::vector<float> again = data;
+    const auto place = std::span<float>(again).subspan(begin, mine.size());
+    auto second = world.reduce_scatter_async(again, place, counts, ReduceOp::sum);
+    second->wait();
+    first->wait();
+    EXPECT_TRUE(std::equal(mine.begin(), mine.end(), expected.begin() + static_cast<std::ptrdiff_t>(begin))) << unit;
+    EXPECT_TRUE(std::equal(mine.begin(), mine.end(), place.begin())) << unit;
+    EXPECT_EQ(data, data_of(world.rank(), total));
+  }
+}
+
+void all_to_all_of_uneven_parts(Communicator& world) {
+  // Rank s sends (7 s + 3 r) mod 5 thousand bytes of value 16 s + r to rank r; some pieces are empty.
+  const auto bytes_from = [](int s, int r) { return static_cast<int64_t>((7 * s + 3 * r) % 5) * 1000; };
+  std::vector<std::byte> out, expected;
+  std::vector<int64_t> out_counts, in_counts;
+  for (int r = 0; r < world.size(); ++r) {
+    out_counts.push_back(bytes_from(world.rank(), r));
+    in_counts.push_back(bytes_from(r, world.rank()));
+    out.insert(out.end(), static_cast<size_t>(out_counts.back()), static_cast<std::byte>(16 * world.rank() + r));
+    expected.insert(expected.end(), static_cast<size_t>(in_counts.back()),
+                    static_cast<std::byte>(16 * r + world.rank()));
+  }
+  std::vector<std::byte> in(expected.size());
+  auto request = world.all_to_all_async(out, out_counts, in, in_counts);
+  world.barrier();
+  request->wait();
+  EXPECT_EQ(in, expected);
+}
+
 void messages_keep_their_order(Communicator& world) {
   const int n = world.size();
   if (n == 1) return;

@@ -13,6 +13,8 @@ void async_reductions_overlap(Communicator& world);
 void nan_survives_max_and_min(Communicator& world);
 void broadcast_from_every_root(Communicator& world);
 void all_gather_of_uneven_parts(Communicator& world);
+void reduce_scatter_is_ordered(Communicator& world);
+void all_to_all_of_uneven_parts(Communicator& world);
 void messages_keep_their_order(Communicator& world);
 void splits_separate_traffic(Communicator& world);
 void flight_log_records_operations(Communicator& world);

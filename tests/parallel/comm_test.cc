@@ -31,6 +31,8 @@ TEST_P(InProcess, AsyncReductionsOverlap) { run(testing::async_reductions_overla
 TEST_P(InProcess, NanSurvivesMaxAndMin) { run(testing::nan_survives_max_and_min); }
 TEST_P(InProcess, BroadcastFromEveryRoot) { run(testing::broadcast_from_every_root); }
 TEST_P(InProcess, AllGatherOfUnevenParts) { run(testing::all_gather_of_uneven_parts); }
+TEST_P(InProcess, ReduceScatterIsOrdered) { run(testing::reduce_scatter_is_ordered); }
+TEST_P(InProcess, AllToAllOfUnevenParts) { run(testing::all_to_all_of_uneven_parts); }
 TEST_P(InProcess, MessagesKeepTheirOrder) { run(testing::messages_keep_their_order); }
 TEST_P(InProcess, SplitsSeparateTraffic) { run(testing::splits_separate_traffic); }
 TEST_P(InProcess, FlightLogRecordsOperations) { run(testing::flight_log_records_operations); }
@@ -45,6 +47,8 @@ TEST_P(InProcess, LongMessagesAndReductionsAreCutIntoPieces) {
   run(testing::async_reductions_overlap, small);
   run(testing::messages_keep_their_order, small);
   run(testing::all_gather_of_uneven_parts, small);
+  run(testing::reduce_scatter_is_ordered, small);
+  run(testing::all_to_all_of_uneven_parts, small);
 }
 
 TEST_P(InProcess, CheckedCollectivesGiveTheSameResults) {
@@ -62,8 +66,9 @@ TEST(SelfCommunicator, IsAWorldOfOne) {
   EXPECT_EQ(self->size(), 1);
   for (const auto body :
        {testing::reductions_are_exact_and_ordered, testing::reductions_take_any_size, testing::async_reductions_overlap,
-        testing::broadcast_from_every_root, testing::all_gather_of_uneven_parts, testing::splits_separate_traffic,
-        testing::errors_become_global, testing::replicas_are_compared}) {
+        testing::broadcast_from_every_root, testing::all_gather_of_uneven_parts, testing::reduce_scatter_is_ordered,
+        testing::all_to_all_of_uneven_parts, testing::splits_separate_traffic, testing::errors_become_global,
+        testing::replicas_are_compared}) {
     body(*self);
   }
   std::byte b{};

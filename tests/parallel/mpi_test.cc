@@ -24,6 +24,8 @@ TEST(Mpi, AsyncReductionsOverlap) { testing::async_reductions_overlap(mpi_world(
 TEST(Mpi, NanSurvivesMaxAndMin) { testing::nan_survives_max_and_min(mpi_world()); }
 TEST(Mpi, BroadcastFromEveryRoot) { testing::broadcast_from_every_root(mpi_world()); }
 TEST(Mpi, AllGatherOfUnevenParts) { testing::all_gather_of_uneven_parts(mpi_world()); }
+TEST(Mpi, ReduceScatterIsOrdered) { testing::reduce_scatter_is_ordered(mpi_world()); }
+TEST(Mpi, AllToAllOfUnevenParts) { testing::all_to_all_of_uneven_parts(mpi_world()); }
 TEST(Mpi, MessagesKeepTheirOrder) { testing::messages_keep_their_order(mpi_world()); }
 TEST(Mpi, SplitsSeparateTraffic) { testing::splits_separate_traffic(mpi_world()); }
 TEST(Mpi, FlightLogRecordsOperations) { testing::flight_log_records_operations(mpi_world()); }
