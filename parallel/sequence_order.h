@@ -4,6 +4,8 @@
 //   contiguous  owner i: [i*T/c, (i+1)*T/c)
 //   zigzag      owner i: chunks i and 2c-1-i of 2c (balances one long causal document)
 //   striped     owner i: blocks of `stripe` positions with floor(pos/stripe) mod c = i (balances packed documents)
+// Every owner may be cut further: with `pieces` = u the order deals positions to c / u members (the ring), and each
+// member's ascending positions are cut into u runs whose lengths differ by at most one; owner = member * u + piece.
 // An owner's positions are always ascending.
 #pragma once
 
@@ -31,13 +33,17 @@ struct SequenceRange {
 class SequenceLayout {
  public:
   SequenceLayout() = default;
-  // Throws Error{internal} unless order is concrete, tokens >= 0, owners >= 1, stripe >= 1.
-  SequenceLayout(SequenceOrder order, int64_t tokens, int64_t owners, int64_t stripe = 1);
+  // Throws Error{internal} unless order is concrete, tokens >= 0, owners >= 1, stripe >= 1 and pieces divides owners.
+  SequenceLayout(SequenceOrder order, int64_t tokens, int64_t owners, int64_t stripe = 1, int64_t pieces = 1);
 
   SequenceOrder order() const { return order_; }
   int64_t tokens() const { return tokens_; }
-  int64_t owners() const { return owners_; }
+  int64_t owners() const { return ring_ * pieces_; }
+  int64_t ring() const { return ring_; }  // members that the order deals to
+  int64_t pieces() const { return pieces_; }
   int64_t stripe() const { return stripe_; }
+  // The same positions by member, each member's pieces joined.
+  SequenceLayout member_layout() const { return {order_, tokens_, ring_, stripe_}; }
 
   int64_t count(int64_t owner) const;  // positions of this owner
   int64_t max_count() const;           // of any owner: size of exchange buffers
@@ -48,8 +54,16 @@ class SequenceLayout {
   bool operator==(const SequenceLayout&) const = default;
 
  private:
+  int64_t member_count(int64_t member) const;
+  int64_t cut(int64_t member, int64_t piece) const;  // first of the piece's positions, counted within the member
+  int64_t member_of(int64_t position) const;
+  int64_t index_in_member(int64_t position, int64_t member) const;
+  // The member's stretches of positions from its `first` th position on, ascending; the first may begin before it.
+  template <typename Visit>
+  void visit_member(int64_t member, int64_t first, Visit visit) const;
+
   SequenceOrder order_ = SequenceOrder::contiguous;
-  int64_t tokens_ = 0, owners_ = 1, stripe_ = 1;
+  int64_t tokens_ = 0, ring_ = 1, stripe_ = 1, pieces_ = 1;
 };
 
 // Attention pairs (query, key) that each owner's queries see under causal masking with a left window and documents

@@ -43,6 +43,44 @@ TEST(SequenceLayout, EveryPositionHasOneOwnerWhateverTheSizes) {
   }
 }
 
+// Each member's positions, joined over its pieces in order, are those of the layout without pieces.
+TEST(SequenceLayout, PiecesCutEveryMemberIntoAscendingRuns) {
+  for (const auto order : kOrders) {
+    for (const int64_t tokens : {0, 1, 2, 5, 8, 96, 97}) {
+      for (const int64_t ring : {1, 2, 3, 4}) {
+        for (const int64_t pieces : {1, 2, 3, 5}) {
+          for (const int64_t stripe : {1, 4}) {
+            const SequenceLayout layout(order, tokens, ring * pieces, stripe, pieces);
+            const SequenceLayout members(order, tokens, ring, stripe);
+            ASSERT_EQ(layout.owners(), ring * pieces);
+            ASSERT_EQ(layout.ring(), ring);
+            ASSERT_EQ(layout.pieces(), pieces);
+            ASSERT_EQ(layout.member_layout(), members);
+            for (int64_t member = 0; member < ring; ++member) {
+              std::vector<int32_t> joined;
+              for (int64_t piece = 0; piece < pieces; ++piece) {
+                const int64_t owner = member * pieces + piece;
+                const auto run = layout.positions(owner);
+                ASSERT_EQ(layout.count(owner), static_cast<int64_t>(run.size()));
+                ASSERT_LE(std::abs(layout.count(owner) * pieces - members.count(member)), pieces);
+                for (const int32_t p : run) ASSERT_EQ(layout.owner_of(p), owner);
+                for (const auto& r : layout.ranges(owner)) ASSERT_LT(r.begin, r.end);
+                joined.insert(joined.end(), run.begin(), run.end());
+              }
+              ASSERT_EQ(joined, members.positions(member));
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_EQ(SequenceLayout(SequenceOrder::zigzag, 16, 4, 1, 2).ranges(1), (std::vector<SequenceRange>{{12, 16}}));
+  EXPECT_EQ(SequenceLayout(SequenceOrder::striped, 12, 6, 2, 3).ranges(1), (std::vector<SequenceRange>{{4, 6}}));
+  EXPECT_EQ(SequenceLayout(SequenceOrder::striped, 20, 4, 3, 2).ranges(2),
+            (std::vector<SequenceRange>{{3, 6}, {9, 10}}));
+  EXPECT_THROW(SequenceLayout(SequenceOrder::zigzag, 16, 4, 1, 3), Error);
+}
+
 TEST(SequenceLayout, RangesAreMaximalAndNotEmpty) {
   EXPECT_EQ(SequenceLayout(SequenceOrder::contiguous, 10, 3).ranges(1), (std::vector<SequenceRange>{{3, 6}}));
   EXPECT_EQ(SequenceLayout(SequenceOrder::zigzag, 8, 2).ranges(0), (std::vector<SequenceRange>{{0, 2}, {6, 8}}));
