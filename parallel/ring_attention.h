@@ -22,7 +22,9 @@ struct RingOptions {
   int64_t kv_heads = 1;  // Hkv, divides H
   // Key of the dropout of the weights: site_key(seed, step, sample, layer, Site::attention).
   uint64_t seed = 0, step = 0, layer = 0;
+  int64_t first_head = 0;              // number of query head 0 in the whole model: dropout draws by it
   Parameter* score_vectors = nullptr;  // [H, D] of AttentionScore::additive; null otherwise
+  int64_t first_vector = 0;            // row of score_vectors for query head 0, where it has more rows than H
 };
 
 struct RingAttentionResult {
@@ -33,7 +35,8 @@ struct RingAttentionResult {
 
 // q [B*n, H*D], k [B*n, Hkv*D], v [B*n, Hkv*Dv], fp32; each may be a column view with a row stride; n is this rank's
 // count of batch.layout, whose owners are the ranks of `ring`. Collective over `ring`, and so is its backward: every
-// rank must run backward through `out` or `entropy`, a rank without tokens too. `ring` must outlive the tape.
+// rank must run backward through `out` or `entropy`, a rank without tokens too. `ring` must outlive the tape. Does not
+// read the values of the Vars q, k, v again: the caller may drop them. spec.alibi_slopes are those of the H heads.
 // Throws Error{internal} for inconsistent shapes.
 RingAttentionResult ring_attention(Tape& tape, Communicator& ring, const AttentionSpec& spec, const Var& q,
                                    const Var& k, const Var& v, const SequenceBatch& batch, const RingOptions& options);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/parallel_for.h"
+#include "parallel/attention_shard.h"
 
 namespace farsight {
 
@@ -21,16 +22,6 @@ Tensor transit_buffer(const RingGeometry& g) {
 
 std::span<std::byte> bytes_of(const Tensor& t) {
   return {static_cast<std::byte*>(t.raw()), static_cast<size_t>(t.bytes())};
-}
-
-void copy_columns(const Tensor& from, const Tensor& to, int64_t first_column) {
-  const int64_t columns = from.cols();
-  parallel_for(from.rows(), /*grain=*/64, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      std::copy_n(from.data<float>() + r * from.row_stride(), columns,
-                  to.data<float>() + r * to.row_stride() + first_column);
-    }
-  });
 }
 
 void add(const Tensor& from, const Tensor& to) {

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "parallel/attention_shard.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/error.h"
+#include "kernels/parallel_for.h"
+
+namespace farsight {
+
+namespace {
+
+const int32_t* documents_of(const AttentionSpec& spec, const SequenceRows& rows) {
+  return spec.documents ? rows.documents.data<int32_t>() : nullptr;
+}
+
+const float* pointer(const Tensor& t) { return t.defined() ? t.data<float>() : nullptr; }
+
+AttentionQueries queries_of(const AttentionShard& shard) {
+  AttentionQueries result;
+  result.q = shard.q.data<float>();
+  result.row_stride = shard.q.row_stride();
+  result.batch = shard.batch.batch;
+  result.tokens = shard.tokens();
+  result.heads = shard.options.heads;
+  result.width = shard.width();
+  result.positions = shard.rows.positions.data<int32_t>();
+  result.documents = documents_of(shard.spec, shard.rows);
+  result.dropout_keys = shard.spec.dropout > 0.0 ? shard.dropout_keys.data() : nullptr;
+  result.first_head = shard.options.first_head;
+  if (const Parameter* y = shard.options.score_vectors; y != nullptr) {
+    result.score_vectors = y->value.data<float>() + shard.options.first_vector * y->value.cols();
+  }
+  return result;
+}
+
+AttentionKeys keys_of(const AttentionShard& shard, const KeyBlock& keys, const SequenceRows& rows) {
+  AttentionKeys result;
+  result.k = keys.k.data<float>();
+  result.v = keys.v.data<float>();
+  result.k_stride = keys.k.row_stride();
+  result.v_stride = keys.v.row_stride();
+  result.tokens = shard.batch.layout.count(keys.owner);
+  result.heads = shard.options.kv_heads;
+  result.width = shard.width();
+  result.value_width = shard.value_width;
+  result.positions = rows.positions.data<int32_t>();
+  result.documents = documents_of(shard.spec, rows);
+  return result;
+}
+
+bool empty(const AttentionShard& shard, const KeyBlock& keys) {
+  return shard.tokens() == 0 || shard.batch.layout.count(keys.owner) == 0;
+}
+
+void check_shapes(const char* operation, const Communicator& group, const Var& q, const Var& k, const Var& v,
+                  const SequenceBatch& batch, const RingOptions& o) {
+  const int64_t rows = batch.batch * batch.layout.count(group.rank());
+  const bool whole = o.heads > 0 && o.kv_heads > 0 && o.heads % o.kv_heads == 0 && q.value().cols() % o.heads == 0 &&
+                     v.value().cols() % o.kv_heads == 0 && k.value().cols() == q.value().cols() / o.heads * o.kv_heads;
+  const bool sized = q.value().rank() == 2 && k.value().rank() == 2 && v.value().rank() == 2 &&
+                     q.value().dim(0) == rows && k.value().dim(0) == rows && v.value().dim(0) == rows;
+  if (whole && sized) return;
+  fail(ErrorKind::internal,
+       "{}: q {}, k {}, v {} with {} heads and {} key heads; rank {} of {} holds {} rows of a layout for {} owners",
+       operation, to_string(q.value().shape()), to_string(k.value().shape()), to_string(v.value().shape()), o.heads,
+       o.kv_heads, group.rank(), group.size(), rows, batch.layout.owners());
+}
+
+void check_policies(const char* operation, const AttentionSpec& spec, const Var& q, const SequenceBatch& batch,
+                    const RingOptions& o) {
+  if (spec.documents && !batch.documents.defined()) {
+    fail(ErrorKind::internal, "{}: the mask separates documents, but the batch has no document ids", operation);
+  }
+  if (!spec.alibi_slopes.empty() && static_cast<int64_t>(spec.alibi_slopes.size()) != o.heads) {
+    fail(ErrorKind::internal, "{}: {} ALiBi slopes for {} heads", operation, spec.alibi_slopes.size(), o.heads);
+  }
+  if ((spec.score == AttentionScore::additive) != (o.score_vectors != nullptr)) {
+    fail(ErrorKind::internal, "{}: score vectors belong to the additive score and to no other", operation);
+  }
+  if (o.score_vectors == nullptr) return;
+  const Tensor& y = o.score_vectors->value;
+  if (y.rank() != 2 || y.dim(1) != q.value().cols() / o.heads || y.dim(0) < o.first_vector + o.heads) {
+    fail(ErrorKind::internal, "{}: score vectors {} for heads {} to {} of width {}", operation, to_string(y.shape()),
+         o.first_vector, o.first_vector + o.heads - 1, q.value().cols() / o.heads);
+  }
+}
+
+// visit(row of from, row of to) for whole rows in parallel.
+template <typename Visit>
+void each_row(const Tensor& from, const Tensor& to, Visit visit) {
+  parallel_for(to.rows(), /*grain=*/64, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      visit(from.data<float>() + r * from.row_stride(), to.data<float>() + r * to.row_stride());
+    }
+  });
+}
+
+}  // namespace
+
+AttentionShard AttentionShard::of_key_heads(int64_t first, int64_t count) const {
+  const int64_t ratio = options.heads / options.kv_heads;
+  AttentionShard part = *this;
+  part.options.heads = count * ratio;
+  part.options.kv_heads = count;
+  part.options.first_head += first * ratio;
+  part.options.first_vector += first * ratio;
+  part.q = q.narrow_last(first * ratio * width(), count * ratio * width());
+  if (!spec.alibi_slopes.empty()) {
+    const auto begin = spec.alibi_slopes.begin() + first * ratio;
+    part.spec.alibi_slopes.assign(begin, begin + count * ratio);
+  }
+  return part;
+}
+
+AttentionState AttentionShard::start() const {
+  const AttentionState state = AttentionState::create(batch.batch, tokens(), options.heads, value_width, spec.entropy);
+  state.reset();
+  return state;
+}
+
+void AttentionShard::forward_block(AttentionState& state, const KeyBlock& keys) const {
+  if (empty(*this, keys)) return;
+  const SequenceRows key_rows = batch.key_rows(keys.owner);
+  attention_forward_block(spec, queries_of(*this), keys_of(*this, keys, key_rows), state);
+}
+
+void AttentionShard::finish(const AttentionState& state, const Tensor& out) {
+  const Shape statistics{batch.batch, options.heads, tokens()};
+  lse = Tensor::empty(statistics, DType::f32, MemoryTag::attention);
+  if (spec.entropy) entropy = Tensor::empty(statistics, DType::f32, MemoryTag::attention);
+  attention_finish(state, out.data<float>(), out.row_stride(), lse.data<float>(),
+                   spec.entropy ? entropy.data<float>() : nullptr);
+}
+
+AttentionShard make_attention_shard(const char* operation, const Communicator& group, const AttentionSpec& spec,
+                                    const Var& q, const Var& k, const Var& v, const SequenceBatch& batch,
+                                    const RingOptions& options) {
+  batch.check();
+  if (batch.layout.owners() != group.size()) {
+    fail(ErrorKind::internal, "{}: a layout for {} owners on {} ranks of axis {}", operation, batch.layout.owners(),
+         group.size(), group.name());
+  }
+  check_shapes(operation, group, q, k, v, batch, options);
+  check_policies(operation, spec, q, batch, options);
+  AttentionShard shard;
+  shard.spec = spec;
+  shard.batch = batch;
+  shard.owner = group.rank();
+  shard.options = options;
+  shard.q = q.value();
+  shard.value_width = v.value().cols() / options.kv_heads;
+  shard.dropout_keys = batch.keys(options.seed, options.step, options.layer, Site::attention);
+  shard.rows = batch.key_rows(shard.owner);
+  return shard;
+}
+
+AttentionShardBackward::AttentionShardBackward(const AttentionShard& shard, const Tensor& out, Tensor dout,
+                                               Tensor grad_entropy, Tensor dq)
+    : shard_(shard), dout_(std::move(dout)), grad_entropy_(std::move(grad_entropy)), dq_(std::move(dq)) {
+  row_term_ = Tensor::empty(shard.lse.shape(), DType::f32, MemoryTag::attention);
+  attention_backward_rows(shard.lse, out.data<float>(), out.row_stride(), dout_.data<float>(), dout_.row_stride(),
+                          shard.value_width, pointer(grad_entropy_), pointer(shard.entropy), nullptr,
+                          row_term_.data<float>());
+  if (shard.options.score_vectors != nullptr) shard.options.score_vectors->zero_if_fresh();
+}
+
+void AttentionShardBackward::block(const KeyBlock& keys, const Tensor& dk, const Tensor& dv) const {
+  if (empty(shard_, keys)) return;
+  const SequenceRows key_rows = shard_.batch.key_rows(keys.owner);
+  AttentionRowSaved saved;
+  saved.lse = shard_.lse.data<float>();
+  saved.row_term = row_term_.data<float>();
+  saved.grad_entropy = pointer(grad_entropy_);
+  saved.dout = dout_.data<float>();
+  saved.dout_stride = dout_.row_stride();
+  AttentionGradients gradients;
+  gradients.dq = dq_.data<float>();
+  gradients.dq_stride = dq_.row_stride();
+  gradients.dk = dk.data<float>();
+  gradients.dk_stride = dk.row_stride();
+  gradients.dv = dv.data<float>();
+  gradients.dv_stride = dv.row_stride();
+  if (Parameter* const y = shard_.options.score_vectors; y != nullptr) {
+    gradients.dscore_vectors = y->grad.data<float>() + shard_.options.first_vector * y->grad.cols();
+  }
+  attention_backward_block(shard_.spec, queries_of(shard_), keys_of(shard_, keys, key_rows), saved, gradients);
+}
+
+ProgressScope::ProgressScope(Communicator& group) {
+  set_attention_progress([](void* context) { static_cast<Communicator*>(context)->progress(); }, &group);
+}
+
+ProgressScope::~ProgressScope() { set_attention_progress(nullptr, nullptr); }
+
+Tensor gradient_target(const Var& input) {
+  if (!input.requires_grad()) return Tensor::zeros(input.shape());
+  const Gradient gradient = input.begin_gradient();
+  if (gradient.beta == 0.0F) gradient.tensor.fill_zero();
+  return gradient.tensor;
+}
+
+void add_columns(const Tensor& from, int64_t first_column, const Tensor& to) {
+  each_row(from, to, [&](const float* x, float* y) {
+    for (int64_t c = 0; c < to.cols(); ++c) y[c] += x[first_column + c];
+  });
+}
+
+void copy_columns(const Tensor& from, const Tensor& to, int64_t first_column) {
+  each_row(from, to, [&](const float* x, float* y) { std::copy_n(x, from.cols(), y + first_column); });
+}
+
+}  // namespace farsight
