@@ -25,6 +25,7 @@ class DropoutDraw {
   std::vector<uint64_t> keys_;
   const int32_t* positions_ = nullptr;
   int64_t tokens_ = 1;
+  int64_t first_row_ = 0;
   int64_t first_channel_ = 0;
 };
 

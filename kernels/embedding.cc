@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/embedding.h"
 
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -57,6 +58,54 @@ Var embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table, Par
         scatter(out.grad(), ids, table, draw);
         if (position_table != nullptr) scatter(out.grad(), places, *position_table, draw);
       });
+  return out;
+}
+
+Var partial_embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table) {
+  const int64_t vocabulary = table.slice.global[0];
+  const int64_t first = table.slice.first[0];
+  std::vector<int32_t> ids(tokens.begin(), tokens.end());
+  for (size_t n = 0; n < ids.size(); ++n) {
+    if (ids[n] < 0 || ids[n] >= vocabulary) {
+      fail(ErrorKind::data, "embedding: token {} of row {} is outside '{}', which has {} rows", ids[n], n, table.name,
+           vocabulary);
+    }
+    const int64_t local = ids[n] - first;
+    ids[n] = local >= 0 && local < table.shape()[0] ? static_cast<int32_t>(local) : -1;
+  }
+  Tensor y = Tensor::empty({static_cast<int64_t>(ids.size()), table.shape()[1]});
+  gather_rows_cpu(table.value.data<float>(), ids, nullptr, {}, y.cols(), DropoutDraw(), y.data<float>());
+  const Var out = tape.variable(std::move(y), {}, /*uses_parameters=*/true);
+  tape.record(out, {&table}, [out, &table, ids = std::move(ids)] { scatter(out.grad(), ids, table, DropoutDraw()); });
+  return out;
+}
+
+Var add_positions(Tape& tape, const Var& x, Parameter* position_table, std::span<const int32_t> positions,
+                  const DropoutSite* dropout) {
+  const Tensor& in = x.value();
+  DropoutDraw draw("add_positions", dropout, in.rows());
+  if (position_table == nullptr && !draw.active()) return x;
+  if (position_table != nullptr) {
+    check_sizes(*position_table, position_table, static_cast<size_t>(in.rows()), positions.size());
+    check_ids("position", positions, *position_table);
+  }
+  // The rows of x in their own order are a table that every row reads once.
+  std::vector<int32_t> rows(static_cast<size_t>(in.rows()));
+  std::iota(rows.begin(), rows.end(), 0);
+  std::vector<int32_t> places(positions.begin(), positions.begin() + (position_table ? in.rows() : 0));
+  Tensor y = Tensor::empty(in.shape());
+  gather_rows_cpu(in.data<float>(), rows, position_table ? position_table->value.data<float>() : nullptr, places,
+                  in.cols(), draw, y.data<float>());
+  const Var out = tape.variable(std::move(y), {x}, position_table != nullptr);
+  tape.record(out, {position_table},
+              [x, out, position_table, draw = std::move(draw), rows = std::move(rows), places = std::move(places)] {
+                if (position_table != nullptr) scatter(out.grad(), places, *position_table, draw);
+                if (!x.requires_grad()) return;
+                const Gradient dx = x.begin_gradient();
+                if (dx.beta == 0.0F) dx.tensor.fill_zero();
+                scatter_rows_cpu(out.grad().data<float>(), out.grad().row_stride(), rows, out.grad().cols(), draw,
+                                 dx.tensor.data<float>());
+              });
   return out;
 }
 

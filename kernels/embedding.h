@@ -18,4 +18,12 @@ namespace farsight {
 Var embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table, Parameter* position_table = nullptr,
               std::span<const int32_t> positions = {}, const DropoutSite* dropout = nullptr);
 
+// The rows of y that a slice of the vocabulary contributes: y[n] = table[tokens[n]] where the table's slice holds the
+// token, else 0. Summed over the ranks that hold the other slices this is the embedding, exactly.
+Var partial_embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table);
+
+// y = dropout(x + position_table[positions]); x [N, C]. Returns x itself without table and dropout. Errors as above.
+Var add_positions(Tape& tape, const Var& x, Parameter* position_table, std::span<const int32_t> positions,
+                  const DropoutSite* dropout);
+
 }  // namespace farsight

@@ -56,6 +56,10 @@ void gather_rows_cpu(const float* table, std::span<const int32_t> ids, const flo
     std::vector<float> factors(static_cast<size_t>(draw.active() ? cols : 0));
     for (int64_t r = begin; r < end; ++r) {
       const auto n = static_cast<size_t>(r);
+      if (ids[n] < 0) {
+        std::fill_n(y + r * cols, cols, 0.0F);
+        continue;
+      }
       if (draw.active()) draw.factors(r, 0, cols, factors.data());
       HWY_DYNAMIC_DISPATCH(GatherRow)
       (table + ids[n] * cols, positional == nullptr ? nullptr : positional + position_ids[n] * cols,
@@ -73,6 +77,7 @@ void scatter_rows_cpu(const float* dy, int64_t stride, std::span<const int32_t> 
     std::vector<float> factors(static_cast<size_t>(draw.active() ? count : 0));
     for (size_t n = 0; n < ids.size(); ++n) {
       const auto r = static_cast<int64_t>(n);
+      if (ids[n] < 0) continue;
       if (draw.active()) draw.factors(r, first, count, factors.data());
       HWY_DYNAMIC_DISPATCH(ScatterRow)
       (dy + r * stride + first, draw.active() ? factors.data() : nullptr, count, gradient + ids[n] * cols + first);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loops behind embedding.h. `ids` select rows of a table [.., cols].
+// Loops behind embedding.h. `ids` select rows of a table [.., cols]; a negative id is a row of zeros that has no
+// gradient.
 #pragma once
 
 #include <cstdint>

@@ -19,15 +19,25 @@ struct Init {
   double scale = 0.0;  // normal: sigma; uniform: half width; constant: the value
 };
 
+// What this rank holds of a logical tensor: [first, first + shape) of the tensor of shape `global`.
+struct ParameterSlice {
+  Shape global, first, shape;
+};
+ParameterSlice whole_tensor(const Shape& shape);
+
 struct Parameter {
-  std::string name;  // global, e.g. "layers.3.attention.q.weight"
-  Tensor value;      // view into the value slab
-  Tensor grad;       // view into the gradient slab; holds the sum over micro-batches
+  std::string name;      // global, e.g. "layers.3.attention.q.weight"
+  ParameterSlice slice;  // shape of value and grad, also while they are not bound
+  Tensor value;          // view into the value slab of its unit
+  Tensor grad;           // view into the gradient slab of its unit; holds the sum over micro-batches
   Init init;
   bool decay = false;         // weight decay acts on it (two or more dimensions)
   int64_t offset = 0;         // first element in the slabs
-  bool grad_written = false;  // since ParameterStore::begin_gradients
+  int64_t unit = 0;           // ParameterStore::units()
+  bool grad_written = false;  // since the gradient was bound, or ParameterStore::begin_gradients
 
+  const Shape& shape() const { return slice.shape; }
+  int64_t numel() const;
   // For an operation's backward: 0 if the gradient buffer must be overwritten, 1 if added to.
   float begin_accumulate() {
     const float beta = grad_written ? 1.0F : 0.0F;
@@ -38,31 +48,55 @@ struct Parameter {
   void zero_if_fresh();
 };
 
+// Parameters that come and go together when they are sharded between uses (a layer): one range of the slabs.
+struct ParameterUnit {
+  int64_t begin = 0, end = 0;  // elements, multiples of 16
+};
+
+// Which slabs are there all the time. The others are bound unit by unit by whoever shards them.
+struct Residency {
+  bool values = true;
+  bool gradients = true;
+};
+
 class ParameterStore {
  public:
   // Registers a parameter; registration order is the order in the slabs. Returns a stable reference.
   // With adjoin = true it starts exactly where the previous one ends; otherwise at a multiple of 16 elements.
-  Parameter& add(std::string name, Shape shape, Init init, bool adjoin = false);
-  // Allocates the slabs (zeroed) and binds every value and grad. Call once, after the last add.
-  void allocate();
-  // Fills every value from (seed, name, global flat index): layout-invariant.
+  Parameter& add(std::string name, ParameterSlice slice, Init init, bool adjoin = false);
+  Parameter& add(std::string name, const Shape& shape, Init init, bool adjoin = false);
+  // The parameters added from here on belong to the next unit. The first unit begins by itself.
+  void begin_unit();
+  // Ends registration. Resident slabs are allocated (zeroed) and every value and grad bound to them.
+  void allocate(Residency residency = {});
+  // Values or gradients of a unit lie in `slab` [its elements] until the next call; an undefined tensor unbinds. Bound
+  // gradients count as not written. Only for slabs that are not resident.
+  void bind_values(int64_t unit, const Tensor& slab);
+  void bind_gradients(int64_t unit, const Tensor& slab);
+  // Fills every bound value from (seed, name, global flat index): layout-invariant.
   void initialize(uint64_t seed);
 
   void begin_gradients();   // before the first micro-batch of a step
-  void finish_gradients();  // zero-fills gradients that no operation wrote
+  void finish_gradients();  // zero-fills bound gradients that no operation wrote
 
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }
   Parameter* find(const std::string& name);
+  const std::vector<ParameterUnit>& units() const { return units_; }
   int64_t slab_elements() const { return size_; }   // with alignment gaps (always zero)
-  int64_t parameter_count() const;                  // without
-  const Tensor& values() const { return values_; }  // [slab_elements] fp32
+  int64_t parameter_count() const;                  // of this rank, without gaps
+  int64_t global_count() const;                     // of the model
+  const Tensor& values() const { return values_; }  // [slab_elements] fp32; not defined() unless resident
   const Tensor& gradients() const { return gradients_; }
 
  private:
+  void bind(const Tensor& slab, int64_t begin, const ParameterUnit& unit, Tensor Parameter::*member);
+
   std::deque<Parameter> parameters_;
-  std::vector<Shape> shapes_;
+  std::vector<ParameterUnit> units_;
   int64_t size_ = 0;
+  bool allocated_ = false;
+  Residency residency_;
   Tensor values_, gradients_;
 };
 

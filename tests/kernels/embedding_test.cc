@@ -107,5 +107,76 @@ TEST(EmbeddingErrors, IdsOutOfRangeNameTheRow) {
   EXPECT_THROW(embedding(tape, std::vector<int32_t>{0}, table, &places, {}), Error);
 }
 
+// A vocabulary cut into slices, positions and dropout added to the sum: the same as one table.
+TEST_P(Embedding, SlicesOfTheVocabularySumToTheWhole) {
+  const Batch batch;
+  constexpr int64_t kCols = 37;
+  ParameterStore whole;
+  Parameter& table = whole.add("table", {5, kCols}, {Init::Kind::normal, 1.0});
+  Parameter& places = whole.add("places", {3, kCols}, {Init::Kind::normal, 1.0});
+  whole.allocate();
+  whole.initialize(4);
+  const Vec dy = random_vec(3, 6 * kCols);
+  const DropoutSite site = batch.site(0.4);
+  Tape tape;
+  const Var reference = embedding(tape, batch.tokens, table, &places, batch.positions, &site);
+  const Vec expected = to_vec(reference.value());
+  tape.backward(weighted_sum(tape, {reference}, {dy}));
+
+  ParameterStore parts;
+  Parameter& low = parts.add("table", ParameterSlice{{5, kCols}, {0, 0}, {3, kCols}}, {Init::Kind::normal, 1.0});
+  Parameter& positions = parts.add("places", {3, kCols}, {Init::Kind::normal, 1.0});
+  parts.allocate();
+  parts.initialize(4);
+  ParameterStore rest;
+  Parameter& high = rest.add("table", ParameterSlice{{5, kCols}, {3, 0}, {2, kCols}}, {Init::Kind::normal, 1.0});
+  rest.allocate();
+  rest.initialize(4);
+  Tape split;
+  const Var a = partial_embedding(split, batch.tokens, low);
+  const Var b = partial_embedding(split, batch.tokens, high);
+  Vec sum = to_vec(a.value());
+  const Vec more = to_vec(b.value());
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] += more[i];
+  const Var x = split.input(to_tensor(sum, {6, kCols}), /*requires_grad=*/true);
+  const Var y = add_positions(split, x, &positions, batch.positions, &site);
+  EXPECT_EQ(to_vec(y.value()), expected);
+  split.backward(weighted_sum(split, {y}, {dy}));
+  EXPECT_EQ(to_vec(positions.grad), to_vec(places.grad));
+  // What reaches x reaches every slice.
+  Tape tables;
+  const Var c = partial_embedding(tables, batch.tokens, low);
+  const Var d = partial_embedding(tables, batch.tokens, high);
+  Vec dx;
+  for (size_t r = 0; r < 6; ++r) {
+    for (size_t k = 0; k < kCols; ++k) dx.push_back(dy[r * kCols + k] * batch.factor(r, k, 0.4));
+  }
+  tables.backward(weighted_sum(tables, {c, d}, {dx, dx}));
+  Vec gathered = to_vec(low.grad);
+  const Vec upper = to_vec(high.grad);
+  gathered.insert(gathered.end(), upper.begin(), upper.end());
+  expect_close(gathered, to_vec(table.grad), 1e-6, "table");
+  EXPECT_THROW(partial_embedding(tables, std::vector<int32_t>{5}, low), Error);
+}
+
+// A range of the rows draws what these rows draw among all of them.
+TEST_P(Embedding, RangesOfRowsDropTheSameElements) {
+  const Batch batch;
+  const Vec x = random_vec(8, 6 * 5);
+  Tape tape;
+  const DropoutSite all = batch.site(0.4);
+  const Vec whole = to_vec(add_positions(tape, tape.input(to_tensor(x, {6, 5})), nullptr, {}, &all).value());
+  for (const auto& [first, count] : {std::pair<size_t, size_t>{0, 2}, {2, 3}, {5, 1}, {3, 0}}) {
+    DropoutSite part = all;
+    part.first_row = static_cast<int64_t>(first);
+    part.row_count = static_cast<int64_t>(count);
+    const auto begin = static_cast<std::ptrdiff_t>(first * 5), end = static_cast<std::ptrdiff_t>((first + count) * 5);
+    const Vec rows(x.begin() + begin, x.begin() + end);
+    const Var in = tape.input(to_tensor(rows, {static_cast<int64_t>(count), 5}));
+    EXPECT_EQ(to_vec(add_positions(tape, in, nullptr, {}, &part).value()),
+              Vec(whole.begin() + begin, whole.begin() + end));
+  }
+}
+
 }  // namespace
 }  // namespace farsight
