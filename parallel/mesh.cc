@@ -10,8 +10,6 @@ namespace farsight {
 
 namespace {
 
-constexpr std::array<Axis, 5> kGrid{Axis::pp, Axis::dp, Axis::ring, Axis::uly, Axis::tp};  // slowest first
-
 // One tiny instance of each kind of traffic, so that connections exist before they are timed.
 void warm_up(Communicator& comm) {
   comm.barrier();
@@ -43,20 +41,36 @@ void only(std::string& problems, const char* key, int64_t value, int64_t availab
 
 std::string unavailable(const ParallelOptions& o) {
   std::string problems;
-  only(problems, "tensor", o.tensor, 1, "use parallel.data or parallel.ring");
-  only(problems, "ulysses", o.ulysses, 1, "use parallel.ring");
-  only(problems, "pipeline", o.pipeline, 1, "use parallel.data or parallel.ring");
+  only(problems, "pipeline", o.pipeline, 1, "use parallel.data, parallel.ring or parallel.tensor");
   only(problems, "expert", o.expert, 1, "models have no experts");
-  only(problems, "zero", o.zero, 0, "every rank holds the whole optimizer state");
-  only(problems, "zero_group", o.zero_group, 0, "it acts with zero > 0");
-  only(problems, "gather_heads", o.gather_heads, 0, "it acts with context = \"allgather\"");
-  if (o.context != "auto" && o.context != "ring") {
-    add_problem(problems,
-                fmt::format("parallel.context = \"{}\" is not available in this version (available: \"auto\", "
-                            "\"ring\")",
-                            o.context));
-  }
   return problems;
+}
+
+// "parallel.ring = 2 x parallel.tensor = 2": the extents besides data that are not 1; ring alone when all are.
+std::string describe_axes(const ParallelOptions& o) {
+  std::string text;
+  for (const auto& [name, value] : {std::pair{"ring", o.ring}, {"ulysses", o.ulysses}, {"tensor", o.tensor}}) {
+    if (value != 1) text += fmt::format("{}parallel.{} = {}", text.empty() ? "" : " x ", name, value);
+  }
+  return text.empty() ? "parallel.ring = 1" : text;
+}
+
+// Pairs of names for the same ranks; a set uses one or the other.
+constexpr AxisSet kExpertAxes{Axis::edp, Axis::ep};
+constexpr AxisSet kZeroAxes{Axis::zrep, Axis::zero};
+constexpr AxisSet kKeyAxes{Axis::kvshard, Axis::kvrep};
+
+// All axes of a complete grid in which the set can be named.
+AxisSet basis_of(AxisSet axes) {
+  const bool experts = !(axes & kExpertAxes).empty();
+  const bool zero = !(axes & kZeroAxes).empty();
+  const bool keys = !(axes & kKeyAxes).empty();
+  const bool data = !(axes & kDataContextAxes).empty();
+  if (experts + zero + data > 1 || (keys && axes.contains(Axis::tp))) {
+    fail(ErrorKind::internal, "mesh: axis set {} mixes two foldings of the same ranks", to_string(axes));
+  }
+  const AxisSet inner = keys ? kKeyAxes : AxisSet{Axis::tp};
+  return AxisSet{Axis::pp} | inner | (experts ? kExpertAxes : zero ? kZeroAxes : kDataContextAxes);
 }
 
 }  // namespace
@@ -77,13 +91,21 @@ const char* to_string(Axis axis) {
       return "ep";
     case Axis::edp:
       return "edp";
+    case Axis::zrep:
+      return "zrep";
+    case Axis::zero:
+      return "zero";
+    case Axis::kvshard:
+      return "kvshard";
+    case Axis::kvrep:
+      return "kvrep";
   }
   return "?";
 }
 
 std::string to_string(AxisSet set) {
   std::string text;
-  for (const Axis a : {Axis::pp, Axis::dp, Axis::ring, Axis::uly, Axis::tp, Axis::edp, Axis::ep}) {
+  for (const Axis a : kEveryAxis) {
     if (!set.contains(a)) continue;
     if (!text.empty()) text += '*';
     text += to_string(a);
@@ -91,17 +113,24 @@ std::string to_string(AxisSet set) {
   return text.empty() ? "none" : text;
 }
 
-MeshShape::MeshShape(int64_t pp, int64_t dp, int64_t ring, int64_t uly, int64_t tp, int64_t ep)
-    : pp_(pp), dp_(dp), ring_(ring), uly_(uly), tp_(tp), ep_(ep) {
-  if (std::min({pp, dp, ring, uly, tp, ep}) < 1) {
+MeshShape::MeshShape(int64_t pp, int64_t dp, int64_t ring, int64_t uly, int64_t tp, int64_t ep, int64_t zero,
+                     int64_t kvrep)
+    : pp_(pp), dp_(dp), ring_(ring), uly_(uly), tp_(tp), ep_(ep), zero_(zero), kvrep_(kvrep) {
+  if (std::min({pp, dp, ring, uly, tp, ep, kvrep}) < 1 || zero < 0) {
     fail(ErrorKind::config,
          "mesh: extents pipeline {}, data {}, ring {}, ulysses {}, tensor {}, expert {}; all must be "
          "at least 1",
          pp, dp, ring, uly, tp, ep);
   }
-  if (dp * ring * uly % ep != 0) {
-    fail(ErrorKind::config, "mesh: expert = {} does not divide data x ring x ulysses = {}", ep, dp * ring * uly);
+  const int64_t data_context = dp * ring * uly;
+  if (zero_ == 0) zero_ = data_context;
+  if (data_context % ep != 0) {
+    fail(ErrorKind::config, "mesh: expert = {} does not divide data x ring x ulysses = {}", ep, data_context);
   }
+  if (data_context % zero_ != 0) {
+    fail(ErrorKind::config, "parallel.zero_group = {} does not divide data x ring x ulysses = {}", zero_, data_context);
+  }
+  if (tp % kvrep != 0) fail(ErrorKind::config, "mesh: {} replicas of key heads do not divide tensor = {}", kvrep, tp);
 }
 
 int64_t MeshShape::world() const { return pp_ * dp_ * ring_ * uly_ * tp_; }
@@ -122,13 +151,21 @@ int64_t MeshShape::extent(Axis axis) const {
       return ep_;
     case Axis::edp:
       return dp_ * ring_ * uly_ / ep_;
+    case Axis::zrep:
+      return dp_ * ring_ * uly_ / zero_;
+    case Axis::zero:
+      return zero_;
+    case Axis::kvshard:
+      return tp_ / kvrep_;
+    case Axis::kvrep:
+      return kvrep_;
   }
   return 1;
 }
 
 int64_t MeshShape::extent(AxisSet axes) const {
   int64_t product = 1;
-  for (const Axis a : {Axis::pp, Axis::dp, Axis::ring, Axis::uly, Axis::tp, Axis::ep, Axis::edp}) {
+  for (const Axis a : kEveryAxis) {
     if (axes.contains(a)) product *= extent(a);
   }
   return product;
@@ -166,24 +203,24 @@ int64_t MeshShape::index(int64_t rank, Axis axis) const {
       return data_context % ep_;
     case Axis::edp:
       return data_context / ep_;
+    case Axis::zrep:
+      return data_context / zero_;
+    case Axis::zero:
+      return data_context % zero_;
+    case Axis::kvshard:
+      return c.tp / kvrep_;
+    case Axis::kvrep:
+      return c.tp % kvrep_;
   }
   return 0;
 }
 
 std::vector<int64_t> MeshShape::group(int64_t rank, AxisSet axes) const {
-  const AxisSet expert{Axis::ep, Axis::edp};
-  const bool by_experts = !(axes & expert).empty();
-  if (by_experts && !(axes & kDataContextAxes).empty()) {
-    fail(ErrorKind::internal, "mesh: axis set {} mixes two factorisations of the same ranks", to_string(axes));
-  }
-  AxisSet fixed = by_experts ? AxisSet{Axis::pp, Axis::tp, Axis::ep, Axis::edp} : kAllAxes;
-  fixed = fixed.without(axes);
+  const AxisSet fixed = basis_of(axes).without(axes);
   std::vector<int64_t> members;
   for (int64_t other = 0; other < world(); ++other) {
-    bool same = true;
-    for (const Axis a : {Axis::pp, Axis::dp, Axis::ring, Axis::uly, Axis::tp, Axis::ep, Axis::edp}) {
-      if (fixed.contains(a)) same = same && index(other, a) == index(rank, a);
-    }
+    const bool same = std::all_of(kEveryAxis.begin(), kEveryAxis.end(),
+                                  [&](Axis a) { return !fixed.contains(a) || index(other, a) == index(rank, a); });
     if (same) members.push_back(other);
   }
   return members;
@@ -199,29 +236,30 @@ MeshShape resolve_mesh(const ParallelOptions& o, int64_t world) {
     if (value < 1) add_problem(problems, fmt::format("parallel.{} = {}: must be at least 1", key, value));
   }
   if (o.data < 0) add_problem(problems, fmt::format("parallel.data = {}: must be at least 1, or \"auto\"", o.data));
-  if (o.bucket < 4) add_problem(problems, fmt::format("parallel.bucket = {}: must hold at least 4 bytes", o.bucket));
   if (!problems.empty()) fail(ErrorKind::config, "{}", problems);
 
   const int64_t others = o.ring * o.ulysses * o.tensor * o.pipeline;
+  const std::string grid = describe_axes(o);
   if (o.data == 0 && world % others != 0) {
     fail(ErrorKind::config,
-         "parallel.ring = {} does not divide the {} ranks of this job; start a multiple of {} ranks, "
-         "or set parallel.ring to a divisor of {}",
-         o.ring, world, others, world);
+         "{} does not divide the {} ranks of this job; start a multiple of {} ranks, or choose extents whose "
+         "product divides {}",
+         grid, world, others, world);
   }
   const int64_t data = o.data == 0 ? world / others : o.data;
   if (data * others != world) {
     fail(ErrorKind::config,
-         "parallel.data = {} x parallel.ring = {} needs {} ranks, this job has {}; start {} ranks, or "
-         "set parallel.data = \"auto\"",
-         o.data, o.ring, data * others, world, data * others);
+         "parallel.data = {} x {} needs {} ranks, this job has {}; start {} ranks, or set parallel.data = \"auto\"",
+         o.data, grid, data * others, world, data * others);
   }
-  return MeshShape(o.pipeline, data, o.ring, o.ulysses, o.tensor, o.expert);
+  return MeshShape(o.pipeline, data, o.ring, o.ulysses, o.tensor, o.expert, o.zero_group, o.key_replicas);
 }
 
 Mesh::Mesh(Communicator& world, const ParallelOptions& options)
     : world_(world), shape_(resolve_mesh(options, world.size())), coordinate_(shape_.coordinate(world.rank())) {
-  for (const AxisSet axes : {AxisSet{}, AxisSet{Axis::dp}, AxisSet{Axis::ring}, AxisSet{Axis::dp, Axis::ring}}) {
+  for (const AxisSet axes : {AxisSet{}, AxisSet{Axis::dp}, AxisSet{Axis::ring}, AxisSet{Axis::uly}, AxisSet{Axis::tp},
+                             kContextAxes, AxisSet{Axis::dp, Axis::ring}, AxisSet{Axis::dp, Axis::uly},
+                             kDataContextAxes, AxisSet{Axis::kvrep}, AxisSet{Axis::zero}, AxisSet{Axis::zrep}}) {
     if (used(axes) != axes) continue;
     const auto members = shape_.group(world.rank(), axes);
     // Groups are disjoint, so their first member numbers them; members are in rank order.
@@ -233,7 +271,7 @@ Mesh::Mesh(Communicator& world, const ParallelOptions& options)
 
 AxisSet Mesh::used(AxisSet axes) const {
   AxisSet result;
-  for (const Axis a : kGrid) {
+  for (const Axis a : kEveryAxis) {
     if (axes.contains(a) && shape_.extent(a) > 1) result = result | AxisSet{a};
   }
   return result;
@@ -247,8 +285,11 @@ Communicator& Mesh::communicator(AxisSet axes) {
 }
 
 std::string Mesh::describe() const {
-  return fmt::format("data {} x ring {} ({} {})", shape_.extent(Axis::dp), shape_.extent(Axis::ring), shape_.world(),
-                     shape_.world() == 1 ? "rank" : "ranks");
+  std::string text = fmt::format("data {}", shape_.extent(Axis::dp));
+  for (const auto& [axis, name] : {std::pair{Axis::ring, "ring"}, {Axis::uly, "ulysses"}, {Axis::tp, "tensor"}}) {
+    if (axis == Axis::ring || shape_.extent(axis) > 1) text += fmt::format(" x {} {}", name, shape_.extent(axis));
+  }
+  return fmt::format("{} ({} {})", text, shape_.world(), shape_.world() == 1 ? "rank" : "ranks");
 }
 
 }  // namespace farsight

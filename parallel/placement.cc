@@ -2,6 +2,7 @@
 #include "parallel/placement.h"
 
 #include <algorithm>
+#include <array>
 
 #include <xxhash.h>
 
@@ -47,7 +48,12 @@ std::pair<int64_t, int64_t> piece_of(const Shard& shard, int64_t extent, int64_t
   return {begin, shard.sizes[static_cast<size_t>(index)]};
 }
 
-constexpr Axis kGrid[] = {Axis::pp, Axis::dp, Axis::ring, Axis::uly, Axis::tp};
+// The grid in which the placement is named: tensor ranks as (kvshard, kvrep) if it cuts one of these.
+std::array<Axis, 6> grid_of(const Placement& placement) {
+  const bool keys = placement.shard.contains(Axis::kvshard) || placement.shard.contains(Axis::kvrep) ||
+                    placement.partial.contains(Axis::kvrep);
+  return {Axis::pp, Axis::dp, Axis::ring, Axis::uly, keys ? Axis::kvshard : Axis::tp, keys ? Axis::kvrep : Axis::tp};
+}
 
 }  // namespace
 
@@ -69,7 +75,7 @@ Slice slice_of(const Shape& global, const Placement& placement, const MeshShape&
 AxisSet reduction_axes(const Placement& placement, const MeshShape& mesh) {
   AxisSet axes;
   if (placement.frozen) return axes;
-  for (const Axis a : kGrid) {
+  for (const Axis a : grid_of(placement)) {
     if (placement.partial.contains(a) && mesh.extent(a) > 1) axes = axes | AxisSet{a};
   }
   return axes;
@@ -77,7 +83,7 @@ AxisSet reduction_axes(const Placement& placement, const MeshShape& mesh) {
 
 AxisSet replicate_axes(const Placement& placement, const MeshShape& mesh) {
   AxisSet axes;
-  for (const Axis a : kGrid) {
+  for (const Axis a : grid_of(placement)) {
     if (!placement.shard.contains(a) && mesh.extent(a) > 1) axes = axes | AxisSet{a};
   }
   return axes;
@@ -88,7 +94,8 @@ double norm_weight(const Placement& placement, const MeshShape& mesh) {
 }
 
 bool writes_checkpoint(const Placement& placement, const MeshShape& mesh, int64_t rank) {
-  return std::all_of(std::begin(kGrid), std::end(kGrid),
+  const auto grid = grid_of(placement);
+  return std::all_of(grid.begin(), grid.end(),
                      [&](Axis a) { return placement.shard.contains(a) || mesh.index(rank, a) == 0; });
 }
 

@@ -30,7 +30,9 @@ void for_each_mesh(int64_t world, const std::function<void(const MeshShape&)>& b
       for (const int64_t ring : divisors(world / pp / dp)) {
         for (const int64_t uly : divisors(world / pp / dp / ring)) {
           const int64_t tp = world / pp / dp / ring / uly;
-          for (const int64_t ep : divisors(dp * ring * uly)) body(MeshShape(pp, dp, ring, uly, tp, ep));
+          for (const int64_t part : divisors(dp * ring * uly)) {
+            for (const int64_t kvrep : divisors(tp)) body(MeshShape(pp, dp, ring, uly, tp, part, part, kvrep));
+          }
         }
       }
     }
@@ -46,9 +48,11 @@ TEST(MeshShape, RanksAndCoordinatesRoundTripInEveryWorld) {
         ASSERT_EQ(mesh.rank(c), rank);
         ASSERT_TRUE(c.pp < mesh.extent(Axis::pp) && c.dp < mesh.extent(Axis::dp) && c.ring < mesh.extent(Axis::ring) &&
                     c.uly < mesh.extent(Axis::uly) && c.tp < mesh.extent(Axis::tp));
-        // Both factorisations of (dp, ring, uly) count the same ranks, ep fastest.
+        // Every folding counts the same ranks, its second axis fastest.
         const int64_t data_context = (c.dp * mesh.extent(Axis::ring) + c.ring) * mesh.extent(Axis::uly) + c.uly;
         ASSERT_EQ(mesh.index(rank, Axis::edp) * mesh.extent(Axis::ep) + mesh.index(rank, Axis::ep), data_context);
+        ASSERT_EQ(mesh.index(rank, Axis::zrep) * mesh.extent(Axis::zero) + mesh.index(rank, Axis::zero), data_context);
+        ASSERT_EQ(mesh.index(rank, Axis::kvshard) * mesh.extent(Axis::kvrep) + mesh.index(rank, Axis::kvrep), c.tp);
       }
     });
   }
@@ -66,8 +70,22 @@ TEST(MeshShape, TensorRanksAreAdjacentAndPipelineRanksFarthestApart) {
 
 // Groups of an axis set partition the world into sets of equal size that agree on every other axis.
 TEST(MeshShape, GroupsPartitionEveryWorld) {
-  const std::vector<AxisSet> sets{{},         {Axis::pp},  {Axis::dp},   {Axis::ring},     {Axis::uly}, {Axis::tp},
-                                  {Axis::ep}, {Axis::edp}, kContextAxes, kDataContextAxes, kAllAxes};
+  const std::vector<AxisSet> sets{{},
+                                  {Axis::pp},
+                                  {Axis::dp},
+                                  {Axis::ring},
+                                  {Axis::uly},
+                                  {Axis::tp},
+                                  {Axis::ep},
+                                  {Axis::edp},
+                                  {Axis::zero},
+                                  {Axis::zrep},
+                                  {Axis::kvrep},
+                                  {Axis::kvshard},
+                                  {Axis::kvrep, Axis::zero},
+                                  kContextAxes,
+                                  kDataContextAxes,
+                                  kAllAxes};
   for (const int64_t world : {1, 2, 6, 12, 24, 64}) {
     for_each_mesh(world, [&](const MeshShape& mesh) {
       for (const AxisSet axes : sets) {
@@ -82,12 +100,17 @@ TEST(MeshShape, GroupsPartitionEveryWorld) {
       }
     });
   }
-  EXPECT_THROW(MeshShape(1, 4, 1, 1, 1, 2).group(0, {Axis::ep, Axis::dp}), Error);
+  const MeshShape mesh(1, 4, 1, 1, 4, 2, 2, 2);
+  EXPECT_THROW(mesh.group(0, {Axis::ep, Axis::dp}), Error);
+  EXPECT_THROW(mesh.group(0, {Axis::ep, Axis::zero}), Error);
+  EXPECT_THROW(mesh.group(0, {Axis::tp, Axis::kvrep}), Error);
 }
 
 TEST(MeshShape, ExtentsThatCannotBeAreRefused) {
   EXPECT_THROW(MeshShape(1, 0, 1, 1, 1), Error);
   EXPECT_THROW(MeshShape(1, 4, 1, 1, 1, 3), Error);
+  EXPECT_THROW(MeshShape(1, 4, 1, 1, 1, 1, 3), Error);
+  EXPECT_THROW(MeshShape(1, 1, 1, 1, 4, 1, 1, 3), Error);
 }
 
 std::string refusal(const ParallelOptions& options, int64_t world) {
@@ -110,16 +133,17 @@ TEST(ResolveMesh, AutoTakesWhatTheOthersLeave) {
 
 TEST(ResolveMesh, NamesEveryProblemAndWhatIsAvailable) {
   ParallelOptions options;
-  options.tensor = 2;
-  options.ulysses = 4;
+  options.ring = 0;
   options.pipeline = 2;
-  options.zero = 1;
-  options.context = "allgather";
+  options.expert = 4;
   const std::string text = refusal(options, 16);
-  for (const char* part : {"parallel.tensor = 2", "parallel.ulysses = 4", "parallel.pipeline = 2", "parallel.zero = 1",
-                           "parallel.context = \"allgather\"", "available: 1", "available: 0", "\"ring\""}) {
+  for (const char* part : {"parallel.pipeline = 2", "parallel.expert = 4", "available: 1", "parallel.ring = 0"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " is missing in: " << text;
   }
+  ParallelOptions group;
+  group.ring = 2;
+  group.zero_group = 3;
+  EXPECT_NE(refusal(group, 4).find("parallel.zero_group = 3 does not divide"), std::string::npos);
 }
 
 TEST(ResolveMesh, ExtentsMustMultiplyToTheWorld) {
@@ -159,7 +183,7 @@ TEST(Mesh, RefusesOnAllRanksAlike) {
   EXPECT_THROW(run_in_process(4,
                               [](Communicator& world) {
                                 ParallelOptions options;
-                                options.tensor = 2;
+                                options.tensor = 3;
                                 EXPECT_THROW(Mesh(world, options), Error);
                                 world.barrier();  // nobody was left inside a collective
                                 Mesh(world, options);
