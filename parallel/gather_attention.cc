@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "parallel/gather_attention.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "kernels/error.h"
+#include "parallel/attention_shard.h"
+#include "parallel/key_gather.h"
+
+namespace farsight {
+
+namespace {
+
+// Heads [first, first + part heads) of statistics [B, H, n] and the part [B, part heads, n] of them.
+template <typename Copy>
+void each_sample(const Tensor& whole, const Tensor& part, int64_t first, Copy copy) {
+  const int64_t n = part.dim(1) * part.dim(2);
+  for (int64_t b = 0; b < part.dim(0); ++b) {
+    copy(whole.data<float>() + (b * whole.dim(1) + first) * whole.dim(2), part.data<float>() + b * n, n);
+  }
+}
+
+struct GatherAttention {
+  Communicator& group;
+  AttentionShard shard;  // all heads
+  KeyTurns turns;
+  Tensor k, v, out;
+  std::vector<AttentionShard> parts;  // the heads of each turn, finished
+
+  int64_t ratio() const { return shard.options.heads / shard.options.kv_heads; }
+  int64_t first_head(int64_t turn) const { return turns.first_head(turn) * ratio(); }
+  // Columns of the turn's query heads in a tensor [B*n, H * width].
+  Tensor columns(const Tensor& t, int64_t turn) const;
+  Tensor joined(Tensor AttentionShard::*statistic) const;
+  Tensor part_of(const Tensor& statistic, int64_t turn) const;
+  void forward();
+  void backward(const Tensor& dout, const Tensor& grad_entropy, const Tensor& dq, const Tensor& dk, const Tensor& dv);
+};
+
+Tensor GatherAttention::columns(const Tensor& t, int64_t turn) const {
+  const int64_t width = t.cols() / shard.options.heads;
+  return t.narrow_last(first_head(turn) * width, turns.heads(turn) * ratio() * width);
+}
+
+// [B, H, n] from the parts.
+Tensor GatherAttention::joined(Tensor AttentionShard::*statistic) const {
+  const Shape shape{shard.batch.batch, shard.options.heads, shard.tokens()};
+  const Tensor whole = Tensor::empty(shape, DType::f32, MemoryTag::attention);
+  for (size_t turn = 0; turn < parts.size(); ++turn) {
+    each_sample(whole, parts[turn].*statistic, first_head(static_cast<int64_t>(turn)),
+                [](float* w, const float* p, int64_t n) { std::copy_n(p, n, w); });
+  }
+  return whole;
+}
+
+Tensor GatherAttention::part_of(const Tensor& statistic, int64_t turn) const {
+  if (!statistic.defined()) return {};
+  const Tensor part = Tensor::empty(parts[static_cast<size_t>(turn)].lse.shape(), DType::f32, MemoryTag::attention);
+  each_sample(statistic, part, first_head(turn), [](const float* w, float* p, int64_t n) { std::copy_n(w, n, p); });
+  return part;
+}
+
+void GatherAttention::forward() {
+  const ProgressScope scope(group);
+  KeyGather keys(group, turns, k, v);
+  out = Tensor::empty({shard.q.rows(), shard.options.heads * shard.value_width}, DType::f32, MemoryTag::attention);
+  keys.start(0);
+  for (int64_t turn = 0; turn < turns.turns(); ++turn) {
+    keys.finish();
+    if (turn + 1 < turns.turns()) keys.start(turn + 1);
+    AttentionShard part = shard.of_key_heads(turns.first_head(turn), turns.heads(turn));
+    AttentionState state = part.start();
+    for (int64_t owner = 0; owner < group.size(); ++owner) part.forward_block(state, keys.block(turn, owner));
+    part.finish(state, columns(out, turn));
+    parts.push_back(std::move(part));
+  }
+}
+
+void GatherAttention::backward(const Tensor& dout, const Tensor& grad_entropy, const Tensor& dq, const Tensor& dk,
+                               const Tensor& dv) {
+  const ProgressScope scope(group);
+  KeyGather keys(group, turns, k, v);
+  GradientScatter gradients(group, turns, dk, dv);
+  keys.start(0);
+  for (int64_t turn = 0; turn < turns.turns(); ++turn) {
+    keys.finish();
+    if (turn + 1 < turns.turns()) keys.start(turn + 1);
+    gradients.begin(turn);
+    const AttentionShardBackward blocks(parts[static_cast<size_t>(turn)], columns(out, turn), columns(dout, turn),
+                                        part_of(grad_entropy, turn), columns(dq, turn));
+    for (int64_t owner = 0; owner < group.size(); ++owner) {
+      const KeyBlock d = gradients.block(turn, owner);
+      blocks.block(keys.block(turn, owner), d.k, d.v);
+    }
+    gradients.start(turn);
+  }
+  gradients.finish();
+}
+
+}  // namespace
+
+RingAttentionResult gather_attention(Tape& tape, Communicator& group, const AttentionSpec& spec, const Var& q,
+                                     const Var& k, const Var& v, const SequenceBatch& batch, const RingOptions& options,
+                                     int64_t gather_heads) {
+  if (gather_heads < 0) fail(ErrorKind::internal, "gather_attention: {} heads at a time", gather_heads);
+  AttentionShard shard = make_attention_shard("gather_attention", group, spec, q, k, v, batch, options);
+  const int64_t stride = gather_heads == 0 ? options.kv_heads : std::min(gather_heads, options.kv_heads);
+  const KeyTurns turns{batch.batch, options.kv_heads, stride, shard.width(), shard.value_width, batch.layout};
+  auto a =
+      std::make_shared<GatherAttention>(GatherAttention{group, std::move(shard), turns, k.value(), v.value(), {}, {}});
+  a->forward();
+
+  RingAttentionResult result;
+  const bool parameters = options.score_vectors != nullptr;
+  result.out = tape.variable(a->out, {q, k, v}, parameters);
+  result.lse = a->joined(&AttentionShard::lse);
+  std::vector<Var> outs{result.out};
+  if (spec.entropy) {
+    result.entropy = tape.variable(a->joined(&AttentionShard::entropy), {q, k, v}, parameters);
+    outs.push_back(result.entropy);
+  }
+  tape.record(outs, {options.score_vectors}, [a, q, k, v, outs] {
+    const Tensor grad_entropy = outs.size() > 1 ? outs[1].grad() : Tensor();
+    a->backward(outs[0].grad(), grad_entropy, gradient_target(q), gradient_target(k), gradient_target(v));
+  });
+  return result;
+}
+
+}  // namespace farsight
