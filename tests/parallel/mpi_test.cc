@@ -10,6 +10,7 @@
 #include "parallel/mesh.h"
 #include "parallel/mpi_comm.h"
 #include "tests/parallel/comm_cases.h"
+#include "tests/parallel/context_case.h"
 #include "tests/parallel/mpi_world.h"
 #include "tests/parallel/ring_case.h"
 
@@ -51,7 +52,21 @@ TEST(Mpi, MeshOfEveryLayoutReduces) {
   }
 }
 
-// Every rank computes the whole problem with in-process ranks and compares its own rows of the MPI run bit by bit.
+// Sums what the ranks found (rows of other ranks are zero) and compares it bit by bit with the in-process run.
+void expect_same_bits(Communicator& world, testing::RingNumbers found, const testing::RingNumbers& expected) {
+  for (auto* v : {&found.out, &found.lse, &found.entropy, &found.dq, &found.dk, &found.dv, &found.dy}) {
+    world.all_reduce(std::span<double>(*v), ReduceOp::sum);
+  }
+  EXPECT_EQ(found.out, expected.out);
+  EXPECT_EQ(found.lse, expected.lse);
+  EXPECT_EQ(found.entropy, expected.entropy);
+  EXPECT_EQ(found.dq, expected.dq);
+  EXPECT_EQ(found.dk, expected.dk);
+  EXPECT_EQ(found.dv, expected.dv);
+  EXPECT_EQ(found.dy, expected.dy);
+}
+
+// Every rank computes the whole problem with in-process ranks and compares.
 TEST(Mpi, RingGivesTheBitsOfTheInProcessRing) {
   Communicator& world = mpi_world();
   for (const auto feature : {testing::RingFeature::documents, testing::RingFeature::dropout,
@@ -63,16 +78,24 @@ TEST(Mpi, RingGivesTheBitsOfTheInProcessRing) {
       run_in_process(world.size(), [&](Communicator& ring) { testing::run_ring(ring, c, layout, expected); });
       auto found = testing::empty_numbers(c);
       testing::run_ring(world, c, layout, found);
-      const auto gather = [&world](std::vector<double>& values) {  // rows of other ranks are zero
-        world.all_reduce(std::span<double>(values), ReduceOp::sum);
-      };
-      for (auto* v : {&found.out, &found.lse, &found.dq, &found.dk, &found.dv, &found.dy}) gather(*v);
-      EXPECT_EQ(found.out, expected.out);
-      EXPECT_EQ(found.lse, expected.lse);
-      EXPECT_EQ(found.dq, expected.dq);
-      EXPECT_EQ(found.dk, expected.dk);
-      EXPECT_EQ(found.dv, expected.dv);
-      EXPECT_EQ(found.dy, expected.dy);
+      expect_same_bits(world, found, expected);
+    }
+  }
+}
+
+// Two ulysses ranks, the others in the ring; 5 tokens leave ranks without any.
+TEST(Mpi, ContextSchemesGiveTheBitsOfInProcessRanks) {
+  Communicator& world = mpi_world();
+  for (const int64_t tokens : {97, 5, 1}) {
+    const auto c = testing::make_ring_case(testing::RingFeature::additive, tokens, 6, 2, 13);
+    for (const auto scheme :
+         {ContextScheme::ring, ContextScheme::all_gather, ContextScheme::ulysses, ContextScheme::two_d}) {
+      const testing::ContextLayout layout{SequenceOrder::striped, world.size() / 2, 2, scheme, 1};
+      auto expected = testing::empty_numbers(c);
+      run_in_process(world.size(), [&](Communicator& ranks) { testing::run_context(ranks, c, layout, expected); });
+      auto found = testing::empty_numbers(c);
+      testing::run_context(world, c, layout, found);
+      expect_same_bits(world, found, expected);
     }
   }
 }
