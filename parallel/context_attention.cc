@@ -13,15 +13,18 @@ namespace farsight {
 
 namespace {
 
-void check(const ContextGroups& g, const SequenceLayout& layout) {
-  const bool sized = layout.ring() == g.ring.size() && layout.pieces() == g.uly.size() &&
-                     layout.owners() == g.context.size() && g.self.size() == 1;
-  if (sized && g.context.rank() == g.ring.rank() * g.uly.size() + g.uly.rank()) return;
-  fail(ErrorKind::internal,
-       "context_attention: rank {} of {} is rank {} of {} in the ring and {} of {} in ulysses; the layout deals to {} "
-       "members of {} pieces",
-       g.context.rank(), g.context.size(), g.ring.rank(), g.ring.size(), g.uly.rank(), g.uly.size(), layout.ring(),
-       layout.pieces());
+// Only two_d needs the pieces of the layout: the other schemes take any layout over the whole group.
+void check(const ContextGroups& g, ContextScheme scheme, const SequenceLayout& layout) {
+  const bool grid = g.context.size() == g.ring.size() * g.uly.size() && g.self.size() == 1 &&
+                    g.context.rank() == g.ring.rank() * g.uly.size() + g.uly.rank();
+  const bool pieces = layout.pieces() == g.uly.size() || scheme != ContextScheme::two_d;
+  if (grid && pieces && layout.owners() == g.context.size()) return;
+  fail(
+      ErrorKind::internal,
+      "context_attention ({}): rank {} of {} is rank {} of {} in the ring and {} of {} in ulysses; the layout deals to "
+      "{} members of {} pieces",
+      to_string(scheme), g.context.rank(), g.context.size(), g.ring.rank(), g.ring.size(), g.uly.rank(), g.uly.size(),
+      layout.ring(), layout.pieces());
 }
 
 // Tokens of every rank of the whole context group in position order.
@@ -106,7 +109,7 @@ ContextAttentionResult context_attention(Tape& tape, const ContextGroups& groups
                                          const AttentionSpec& spec, const Var& q, const Var& k, const Var& v,
                                          const SequenceBatch& batch, const ContextOptions& options) {
   const SequenceLayout& layout = batch.layout;
-  check(groups, layout);
+  check(groups, scheme, layout);
   const Inputs in{spec, q, k, v, batch, options};
   switch (scheme) {
     case ContextScheme::ring: {

@@ -44,12 +44,13 @@ struct ContextAttentionResult {
 };
 
 // q [B*n, H*D], k [B*n, Hkv*D], v [B*n, Hkv*Dv], fp32, column views allowed; n is this rank's count of batch.layout,
-// whose owners are the ranks of `context` and whose pieces those of `uly`. H are all heads of this rank, with
-// spec.alibi_slopes for each; under ulysses and two_d a rank reads and adds gradients to those rows of score_vectors
-// whose heads it computes, and zero to the others. Collective over the groups in use, and so is its backward: every
-// rank must run backward through `out` or `entropy`, a rank without tokens too. Does not read the values of the Vars q,
-// k, v again: the caller may drop them.
-// Throws Error{config} for fewer heads than ranks that share them, Error{internal} for inconsistent shapes.
+// whose owners are the ranks of `context` and, for two_d, whose pieces are those of `uly`. (An order balances the work
+// of its members: for ring and all_gather a layout without pieces is the better one.) H are all heads of this rank,
+// with spec.alibi_slopes for each; under ulysses and two_d a rank reads and adds gradients to those rows of
+// score_vectors whose heads it computes, and zero to the others. Collective over the groups in use, and so is its
+// backward: every rank must run backward through `out` or `entropy`, a rank without tokens too. Does not read the
+// values of the Vars q, k, v again: the caller may drop them. Throws Error{config} for fewer heads than ranks that
+// share them, Error{internal} for inconsistent shapes.
 ContextAttentionResult context_attention(Tape& tape, const ContextGroups& groups, ContextScheme scheme,
                                          const AttentionSpec& spec, const Var& q, const Var& k, const Var& v,
                                          const SequenceBatch& batch, const ContextOptions& options);

@@ -36,6 +36,9 @@ struct GatherAttention {
   Tensor columns(const Tensor& t, int64_t turn) const;
   Tensor joined(Tensor AttentionShard::*statistic) const;
   Tensor part_of(const Tensor& statistic, int64_t turn) const;
+  // Visits the blocks of a turn that has been started, the own one while the others arrive, and starts the next turn.
+  template <typename Visit>
+  void each_owner(KeyGather& keys, int64_t turn, Visit visit) const;
   void forward();
   void backward(const Tensor& dout, const Tensor& grad_entropy, const Tensor& dq, const Tensor& dk, const Tensor& dv);
 };
@@ -63,17 +66,24 @@ Tensor GatherAttention::part_of(const Tensor& statistic, int64_t turn) const {
   return part;
 }
 
+template <typename Visit>
+void GatherAttention::each_owner(KeyGather& keys, int64_t turn, Visit visit) const {
+  const int64_t ranks = group.size(), me = group.rank();
+  visit(keys.block(turn, me));
+  keys.finish();
+  if (turn + 1 < turns.turns()) keys.start(turn + 1);
+  for (int64_t step = 1; step < ranks; ++step) visit(keys.block(turn, (me + step) % ranks));
+}
+
 void GatherAttention::forward() {
   const ProgressScope scope(group);
   KeyGather keys(group, turns, k, v);
   out = Tensor::empty({shard.q.rows(), shard.options.heads * shard.value_width}, DType::f32, MemoryTag::attention);
   keys.start(0);
   for (int64_t turn = 0; turn < turns.turns(); ++turn) {
-    keys.finish();
-    if (turn + 1 < turns.turns()) keys.start(turn + 1);
     AttentionShard part = shard.of_key_heads(turns.first_head(turn), turns.heads(turn));
     AttentionState state = part.start();
-    for (int64_t owner = 0; owner < group.size(); ++owner) part.forward_block(state, keys.block(turn, owner));
+    each_owner(keys, turn, [&](const KeyBlock& block) { part.forward_block(state, block); });
     part.finish(state, columns(out, turn));
     parts.push_back(std::move(part));
   }
@@ -86,15 +96,13 @@ void GatherAttention::backward(const Tensor& dout, const Tensor& grad_entropy, c
   GradientScatter gradients(group, turns, dk, dv);
   keys.start(0);
   for (int64_t turn = 0; turn < turns.turns(); ++turn) {
-    keys.finish();
-    if (turn + 1 < turns.turns()) keys.start(turn + 1);
     gradients.begin(turn);
     const AttentionShardBackward blocks(parts[static_cast<size_t>(turn)], columns(out, turn), columns(dout, turn),
                                         part_of(grad_entropy, turn), columns(dq, turn));
-    for (int64_t owner = 0; owner < group.size(); ++owner) {
-      const KeyBlock d = gradients.block(turn, owner);
-      blocks.block(keys.block(turn, owner), d.k, d.v);
-    }
+    each_owner(keys, turn, [&](const KeyBlock& block) {
+      const KeyBlock d = gradients.block(turn, block.owner);
+      blocks.block(block, d.k, d.v);
+    });
     gradients.start(turn);
   }
   gradients.finish();

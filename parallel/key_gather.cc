@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "parallel/key_gather.h"
 
-#include <algorithm>
 #include <numeric>
+#include <span>
 
 namespace farsight {
 

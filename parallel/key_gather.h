@@ -3,9 +3,9 @@
 // ones are computed. And the way back of their gradients, summed in rank order and in fp32. Internal to parallel/.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "kernels/tensor.h"
@@ -46,7 +46,7 @@ class KeyGather {
  public:
   KeyGather(Communicator& group, const KeyTurns& turns, const Tensor& k, const Tensor& v)
       : group_(group), turns_(turns), slots_(turns), k_(k), v_(v) {}
-  // Starts to gather the heads of a turn. The turn before it may be in use.
+  // Starts to gather the heads of a turn, whose own block may be read at once. The turn before it may be in use.
   void start(int64_t turn);
   // Waits for the turn started last.
   void finish() { request_->wait(); }

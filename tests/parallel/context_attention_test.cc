@@ -88,6 +88,20 @@ INSTANTIATE_TEST_SUITE_P(Features, ContextEqualsDense,
 
 constexpr RingFeature kByHead[] = {RingFeature::alibi, RingFeature::dropout, RingFeature::additive};
 
+// Schemes over the whole group take layouts that do not know of ulysses.
+TEST(ContextAttention, LayoutsWithoutPieces) {
+  for (const auto feature : {RingFeature::window, RingFeature::entropy}) {
+    const RingCase c = testing::make_ring_case(feature, 97, 8, 4, 3);
+    const RingNumbers dense = testing::dense_numbers(c);
+    for (const auto order : kOrders) {
+      for (ContextLayout layout : schemes(order, 2, 2)) {
+        layout.pieces = false;
+        if (layout.scheme != ContextScheme::two_d) expect_dense(c, dense, layout);
+      }
+    }
+  }
+}
+
 // Ranks with different numbers of heads: 3/3/2 whole groups of 8/8, 8/4 over 3 (4, 2, 2), and shares that cut key
 // heads: 8/2 over 3 (0 | 0 1 1 | 1), 8/1 over 5, 6/3 over 4 and 5.
 TEST(ContextAttention, UnevenHeads) {

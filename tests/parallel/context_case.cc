@@ -23,8 +23,10 @@ void describe_statistics(const ContextLayout& l, const SequenceLayout& layout, i
   const HeadShare share = partition_heads(r.heads, kv_heads, ranks)[static_cast<size_t>(rank % ranks)];
   r.first_head = share.first_head;
   r.heads = share.heads;
-  r.positions = layout.member_layout().positions(rank / l.uly);
-  if (!whole) return;
+  if (!whole) {
+    r.positions = layout.member_layout().positions(rank / l.uly);
+    return;
+  }
   r.positions.resize(static_cast<size_t>(layout.tokens()));
   std::iota(r.positions.begin(), r.positions.end(), 0);
 }
@@ -62,7 +64,7 @@ ContextWorld::ContextWorld(Communicator& world, const ContextLayout& layout) : w
 }
 
 void run_context(Communicator& world, const RingCase& c, const ContextLayout& l, RingNumbers& numbers) {
-  const SequenceLayout layout(l.order, c.dense.queries, l.ranks(), 1, l.uly);
+  const SequenceLayout layout(l.order, c.dense.queries, l.ranks(), 1, l.pieces ? l.uly : 1);
   ContextWorld context(world, l);
   const auto attend = [&](const RankCall& call) {
     ContextOptions options{call.options, l.gather_heads};

@@ -19,6 +19,7 @@ struct ContextLayout {
   ContextScheme scheme = ContextScheme::ring;
   int64_t gather_heads = 0;
   bool recompute = false;
+  bool pieces = true;  // the sequence is dealt to the ring and cut over ulysses; otherwise dealt to all ranks
 
   int ranks() const { return static_cast<int>(ring * uly); }
   std::string name() const;  // "zigzag ring 2 x 4 ulysses"
