@@ -87,10 +87,10 @@ void check_policies(const char* operation, const AttentionSpec& spec, const Var&
   }
 }
 
-// visit(row of from, row of to) for whole rows in parallel.
+// visit(row of from, row of to) in parallel; one of the two may have more rows.
 template <typename Visit>
 void each_row(const Tensor& from, const Tensor& to, Visit visit) {
-  parallel_for(to.rows(), /*grain=*/64, [&](int64_t begin, int64_t end) {
+  parallel_for(std::min(from.rows(), to.rows()), /*grain=*/64, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       visit(from.data<float>() + r * from.row_stride(), to.data<float>() + r * to.row_stride());
     }

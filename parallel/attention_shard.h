@@ -78,7 +78,7 @@ Tensor gradient_target(const Var& input);
 // to += columns [first_column, first_column + to.cols()) of from; rows may have a stride.
 void add_columns(const Tensor& from, int64_t first_column, const Tensor& to);
 
-// Columns [first_column, first_column + from.cols()) of to = from.
+// Columns [first_column, first_column + from.cols()) of the first from.rows() rows of to = from.
 void copy_columns(const Tensor& from, const Tensor& to, int64_t first_column);
 
 }  // namespace farsight
