@@ -64,6 +64,10 @@ void Tape::record(const std::vector<Var>& outs, std::vector<Parameter*> paramete
   entries_.push_back({outs, std::move(parameters), std::move(backward)});
 }
 
+void Tape::at_backward(std::function<void()> action) {
+  if (recording_) entries_.push_back({{}, {}, std::move(action), /*always=*/true});
+}
+
 void Tape::use(Parameter* parameter) { ++pending_[parameter]; }
 
 void Tape::done(Parameter* parameter) {
@@ -139,7 +143,8 @@ void Tape::run_entries() {
   while (!entries_.empty()) {
     Entry entry = std::move(entries_.back());
     entries_.pop_back();
-    const bool any = std::any_of(entry.outs.begin(), entry.outs.end(), [](const Var& v) { return v.has_grad(); });
+    const bool any =
+        entry.always || std::any_of(entry.outs.begin(), entry.outs.end(), [](const Var& v) { return v.has_grad(); });
     if (any) {
       for (const auto& out : entry.outs) {
         if (out.requires_grad() && !out.has_grad()) out.begin_gradient().tensor.fill_zero();

@@ -91,6 +91,10 @@ class Tape {
   // The same for operations with several outputs: runs if any has a gradient; missing ones are zero-filled first.
   void record(const std::vector<Var>& outs, std::vector<Parameter*> parameters, std::function<void()> backward);
 
+  // Runs `action` during backward, after everything recorded later and before everything recorded earlier; for what
+  // comes and goes with a part of the model. Ignored without recording.
+  void at_backward(std::function<void()> action);
+
   // The columns [begin, begin + count) of the last dimension as a value of its own; shares memory with x, and its
   // gradient is that part of the gradient of x. All parts together must cover x, and x must have no other consumer.
   std::vector<Var> split_last(const Var& x, const std::vector<int64_t>& sizes);
@@ -114,6 +118,7 @@ class Tape {
     std::vector<Var> outs;
     std::vector<Parameter*> parameters;
     std::function<void()> backward;
+    bool always = false;  // has no outputs: runs whatever has a gradient
   };
   void use(Parameter* parameter);
   void done(Parameter* parameter);

@@ -9,44 +9,54 @@
 #include "kernels/gradient_norm.h"
 
 namespace farsight {
+namespace {
 
-GradientReducer::GradientReducer(ParameterStore& store, Communicator& replicas, int64_t bucket_bytes)
-    : store_(store), replicas_(replicas) {
-  if (!store.gradients().defined()) fail(ErrorKind::internal, "gradients: the parameters are not allocated");
-  const int64_t limit = std::max<int64_t>(1, bucket_bytes / static_cast<int64_t>(sizeof(float)));
-  auto& parameters = store.parameters();
-  int64_t end = store.slab_elements();
-  for (size_t i = parameters.size(); i-- > 0;) {
-    Parameter& p = parameters[i];
-    // A bucket holds whole parameters, at least one; gaps between them are zero on all ranks.
-    if (buckets_.empty() || (buckets_.back().end - p.offset > limit && !buckets_.back().parameters.empty())) {
-      buckets_.push_back({p.offset, end, {}, 0});
-    }
-    buckets_.back().begin = end = p.offset;
-    buckets_.back().parameters.push_back(&p);
-    bucket_of_.emplace(&p, buckets_.size() - 1);
+int64_t total(const std::vector<SlabRange>& ranges) {
+  int64_t sum = 0;
+  for (const auto& range : ranges) sum += range.count();
+  return sum;
+}
+
+}  // namespace
+
+GradientReducer::GradientReducer(ParameterShards& shards) : shards_(shards) {
+  const auto& buckets = shards.buckets();
+  for (size_t b = 0; b < buckets.size(); ++b) {
+    for (const Parameter* p : buckets[b].parameters) bucket_of_.emplace(p, b);
+    ++buckets_of_unit_[buckets[b].unit];
   }
 }
 
-void GradientReducer::begin() {
+void GradientReducer::begin_step() {
+  shards_.store().begin_gradients();
+  first_ = true;
+}
+
+void GradientReducer::begin(bool last) {
   if (armed_) fail(ErrorKind::internal, "gradients: begin() without finish()");
   armed_ = true;
-  next_ = 0;
-  requests_.clear();
+  last_ = last;
+  next_ = settled_ = 0;
   ready_.clear();
-  for (Bucket& b : buckets_) b.missing = static_cast<int64_t>(b.parameters.size());
+  progress_.clear();
+  progress_.resize(shards_.buckets().size());
+  unit_missing_ = buckets_of_unit_;
+  for (size_t b = 0; b < progress_.size(); ++b) {
+    progress_[b].missing = static_cast<int64_t>(shards_.buckets()[b].parameters.size());
+  }
 }
 
 void GradientReducer::ready(const Parameter& parameter) {
-  if (!armed_) return;
+  if (!armed_ || !reduces()) return;
   const auto found = bucket_of_.find(&parameter);
   if (found == bucket_of_.end()) fail(ErrorKind::internal, "gradients: unknown parameter '{}'", parameter.name);
   if (!ready_.insert(&parameter).second) {
     fail(ErrorKind::internal, "gradients: '{}' became ready twice in one backward pass", parameter.name);
   }
-  --buckets_[found->second].missing;
-  replicas_.progress();
+  --progress_[found->second].missing;
+  shards_.mesh().world().progress();
   start_complete_buckets();
+  advance();
 }
 
 Tape::Handler GradientReducer::handler() {
@@ -54,15 +64,120 @@ Tape::Handler GradientReducer::handler() {
 }
 
 void GradientReducer::start_complete_buckets() {
-  while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(buckets_[next_++]);
+  while (next_ < progress_.size() && progress_[next_].missing == 0) start(next_++);
 }
 
-void GradientReducer::start(Bucket& bucket) {
+float* GradientReducer::gradient(const Progress& progress, const GradientBucket& bucket, int64_t element) const {
+  if (shards_.stage() < 2) return shards_.store().gradients().data<float>() + element;
+  return progress.slab.data<float>() + element - shards_.store().units()[static_cast<size_t>(bucket.unit)].begin;
+}
+
+void GradientReducer::start(size_t index) {
+  const GradientBucket& bucket = shards_.buckets()[index];
+  Progress& progress = progress_[index];
   for (Parameter* p : bucket.parameters) p->zero_if_fresh();
-  if (replicas_.size() == 1) return;
-  float* slab = store_.gradients().data<float>();
-  requests_.push_back(
-      replicas_.all_reduce_async({slab + bucket.begin, static_cast<size_t>(bucket.end - bucket.begin)}, ReduceOp::sum));
+  if (shards_.stage() >= 2) {
+    progress.slab = shards_.unit_gradients(bucket.unit);
+    if (--unit_missing_[bucket.unit] == 0) shards_.drop_unit_gradients(bucket.unit);
+  }
+  for (const auto& [axes, ranges] : bucket.inner) {
+    InnerSum sum{axes, Tensor::empty({total(ranges)}, DType::f32, MemoryTag::communication), nullptr};
+    float* to = sum.packed.data<float>();
+    for (const auto& range : ranges) to = std::copy_n(gradient(progress, bucket, range.begin), range.count(), to);
+    sum.request = shards_.mesh().communicator(axes).all_reduce_async(sum.packed.span<float>(), ReduceOp::sum);
+    progress.inner.push_back(std::move(sum));
+  }
+  progress.station = Station::inner;
+}
+
+// Everything that the bucket's current station has under way.
+bool GradientReducer::finished(Progress& progress, bool wait) const {
+  const auto done = [wait](const RequestPtr& request) {
+    if (!request) return true;
+    if (wait) request->wait();
+    return request->test();
+  };
+  return std::all_of(progress.inner.begin(), progress.inner.end(),
+                     [&](const InnerSum& s) { return done(s.request); }) &&
+         done(progress.request);
+}
+
+void GradientReducer::start_outer(size_t index) {
+  const GradientBucket& bucket = shards_.buckets()[index];
+  Progress& progress = progress_[index];
+  for (auto& sum : progress.inner) {
+    sum.request.reset();
+    const float* from = sum.packed.data<float>();
+    for (const auto& range : bucket.inner.at(sum.axes)) {
+      std::copy_n(from, range.count(), gradient(progress, bucket, range.begin));
+      from += range.count();
+    }
+  }
+  progress.inner.clear();
+  const std::span<float> all{gradient(progress, bucket, bucket.range.begin), static_cast<size_t>(bucket.range.count())};
+  Mesh& mesh = shards_.mesh();
+  if (shards_.stage() == 0) {
+    Communicator& replicas = mesh.gradients(kDataContextAxes);
+    if (replicas.size() > 1) progress.request = replicas.all_reduce_async(all, ReduceOp::sum);
+    return;
+  }
+  std::span<float> own = shards_.gradients(shards_.pieces()[index]);
+  if (shards_.stage() >= 2 && !first_) {
+    progress.arrived = Tensor::empty({static_cast<int64_t>(own.size())}, DType::f32, MemoryTag::communication);
+    own = progress.arrived.span<float>();
+  }
+  Communicator& zero = mesh.gradients({Axis::zero});
+  progress.request = zero.reduce_scatter_async(all, own, shard_counts(bucket.range, zero.size()), ReduceOp::sum);
+}
+
+void GradientReducer::start_groups(size_t index) {
+  Progress& progress = progress_[index];
+  progress.request.reset();
+  progress.slab = Tensor();
+  if (shards_.stage() == 0) return;
+  Communicator& groups = shards_.mesh().gradients({Axis::zrep});
+  if (groups.size() == 1) return;
+  const std::span<float> own =
+      progress.arrived.defined() ? progress.arrived.span<float>() : shards_.gradients(shards_.pieces()[index]);
+  progress.request = groups.all_reduce_async(own, ReduceOp::sum);
+}
+
+void GradientReducer::settle(size_t index) {
+  Progress& progress = progress_[index];
+  progress.request.reset();
+  if (!progress.arrived.defined()) return;
+  const auto from = progress.arrived.span<float>();
+  const auto to = shards_.gradients(shards_.pieces()[index]);
+  for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
+  progress.arrived = Tensor();
+}
+
+// Moves a bucket on as far as `limit` and its transfers allow.
+void GradientReducer::move(size_t index, Station limit, bool wait) {
+  Progress& progress = progress_[index];
+  while (progress.station < limit && finished(progress, wait)) {
+    progress.station = static_cast<Station>(static_cast<int>(progress.station) + 1);
+    if (progress.station == Station::outer) start_outer(index);
+    if (progress.station == Station::groups) start_groups(index);
+    if (progress.station == Station::done) settle(index);
+  }
+}
+
+// A bucket enters a station only after all before it have: one order on all ranks.
+void GradientReducer::advance() {
+  Station limit = Station::done;
+  for (size_t b = settled_; b < next_; ++b) {
+    move(b, limit, /*wait=*/false);
+    limit = std::min(limit, progress_[b].station);
+    if (b == settled_ && limit == Station::done) ++settled_;
+  }
+}
+
+// All buckets reach a station before any waits in it: their transfers overlap.
+void GradientReducer::drain() {
+  for (const Station station : {Station::outer, Station::groups, Station::done}) {
+    for (size_t b = settled_; b < progress_.size(); ++b) move(b, station, /*wait=*/true);
+  }
 }
 
 ReductionStats GradientReducer::finish() {
@@ -71,30 +186,37 @@ ReductionStats GradientReducer::finish() {
   stats.buckets = bucket_count();
   stats.overlapped = static_cast<int64_t>(next_);
   const auto started = std::chrono::steady_clock::now();
-  while (next_ < buckets_.size()) start(buckets_[next_++]);
-  for (const auto& request : requests_) request->wait();
+  if (reduces()) {
+    while (next_ < progress_.size()) start(next_++);
+    drain();
+  }
   stats.exposed_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
-  requests_.clear();
+  first_ = false;
   armed_ = false;
   return stats;
 }
 
-double gradient_norm(const ParameterStore& store, Mesh& mesh, std::span<const Placement> placements) {
-  const auto& parameters = store.parameters();
-  if (placements.empty()) return std::sqrt(sum_of_squares(store.gradients().span<float>()));
-  if (placements.size() != parameters.size()) {
-    fail(ErrorKind::internal, "gradient_norm: {} placements for {} parameters", placements.size(), parameters.size());
-  }
+double gradient_norm(const ParameterShards& shards) {
+  const MeshShape& mesh = shards.mesh().shape();
+  const bool whole = shards.stage() == 0 && mesh.extent(Axis::tp) == 1 && mesh.extent(Axis::pp) == 1;
   // Everything replicated: the sum is the same everywhere already, and bit-equal without a message.
-  if (std::all_of(placements.begin(), placements.end(), [](const Placement& p) { return p.shard.empty(); })) {
-    return std::sqrt(sum_of_squares(store.gradients().span<float>()));
-  }
+  if (whole) return std::sqrt(sum_of_squares(shards.store().gradients().span<float>()));
+  const auto& parameters = shards.store().parameters();
   double sum = 0.0;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    if (placements[i].frozen) continue;
-    sum += norm_weight(placements[i], mesh.shape()) * sum_of_squares(parameters[i].grad.span<float>());
+    if (shards.placements()[i].frozen) continue;
+    const double weight = 1.0 / static_cast<double>(mesh.extent(shards.state_replicas(i)));
+    const SlabRange own{parameters[i].offset, parameters[i].offset + parameters[i].numel()};
+    for (const StatePiece& piece : shards.pieces()) {
+      const int64_t begin = std::max(own.begin, piece.range.begin);
+      const int64_t end = std::min(own.end, piece.range.end);
+      if (begin >= end) continue;
+      const auto part = shards.gradients(piece).subspan(static_cast<size_t>(begin - piece.range.begin),
+                                                        static_cast<size_t>(end - begin));
+      sum += weight * sum_of_squares(part);
+    }
   }
-  mesh.world().all_reduce(std::span<double>(&sum, 1), ReduceOp::sum);
+  shards.mesh().world().all_reduce(std::span<double>(&sum, 1), ReduceOp::sum);
   return std::sqrt(sum);
 }
 

@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums the gradients over the ranks that share the parameters, while backward still runs. The gradient slab is cut into
-// buckets in reverse registration order; a bucket starts when all its parameters are complete and every bucket before
-// it has started, so that all ranks issue the same sequence. Gradients are plain sums: the loss carries 1/N.
+// Sums the gradients over the ranks that share the parameters, while backward still runs. A bucket starts when all its
+// parameters are complete and every bucket before it has started, so that all ranks issue the same sequence. Gradients
+// are plain sums: the loss carries 1/N.
 //
-//   reducer.begin();                                   // before the backward of the last micro-batch
-//   tape.on_gradient_ready(reducer.handler());
-//   tape.backward(loss);
-//   const ReductionStats stats = reducer.finish();     // slab complete on return
-//   const double norm = gradient_norm(store, mesh);
+//   reducer.begin_step();                               // before the first micro-batch
+//   for (each micro-batch) {
+//     reducer.begin(last);                              // stages 0 and 1 reduce in the last one only
+//     tape.on_gradient_ready(reducer.handler());
+//     tape.backward(loss);
+//     reducer.finish();
+//   }
+//   const double norm = gradient_norm(shards);
+//
+// A bucket passes these stations, each on communicators on which all ranks keep one order of buckets:
+//   inner   parameters whose gradient is also partial inside the tensor group: sum over those ranks, packed
+//   outer   stage 0: all-reduce over dp_cp; else reduce-scatter over the ZeRO group
+//   groups  ZeRO in groups: all-reduce of the own shard over the groups
 #pragma once
 
 #include <cstdint>
@@ -19,8 +27,7 @@
 #include "kernels/parameter.h"
 #include "kernels/tape.h"
 #include "parallel/comm.h"
-#include "parallel/mesh.h"
-#include "parallel/placement.h"
+#include "parallel/parameter_shards.h"
 
 namespace farsight {
 
@@ -32,39 +39,61 @@ struct ReductionStats {
 
 class GradientReducer {
  public:
-  // Sums over `replicas` (dp_cp). Both must outlive the reducer; `store` must be allocated. bucket_bytes >= 4.
-  GradientReducer(ParameterStore& store, Communicator& replicas, int64_t bucket_bytes = int64_t{32} << 20);
+  // `shards` must outlive the reducer.
+  explicit GradientReducer(ParameterShards& shards);
 
-  // Arms the reducer for one backward pass. Without it ready() is ignored: earlier micro-batches only accumulate.
-  void begin();
+  // Gradients of the step start from nothing.
+  void begin_step();
+  // Arms the reducer for one backward pass. last: of the step. Where gradients stay here (stages 0 and 1) nothing is
+  // reduced before the last pass.
+  void begin(bool last);
   void ready(const Parameter& parameter);
   Tape::Handler handler();
   // Starts the buckets that are left (parameters without a gradient count as zero) and waits for all.
   ReductionStats finish();
 
-  int64_t bucket_count() const { return static_cast<int64_t>(buckets_.size()); }
+  int64_t bucket_count() const { return static_cast<int64_t>(shards_.buckets().size()); }
 
  private:
-  struct Bucket {
-    int64_t begin = 0, end = 0;  // elements of the slab
-    std::vector<Parameter*> parameters;
-    int64_t missing = 0;
+  enum class Station : uint8_t { waiting, inner, outer, groups, done };
+  struct InnerSum {  // the packed ranges of one axis set
+    AxisSet axes;
+    Tensor packed;
+    RequestPtr request;
   };
+  struct Progress {
+    Station station = Station::waiting;
+    int64_t missing = 0;
+    std::vector<InnerSum> inner;
+    Tensor slab;     // gradients of the bucket's unit (stages 2 and 3)
+    Tensor arrived;  // own shard of this pass, when it is added to earlier ones
+    RequestPtr request;
+  };
+  bool reduces() const { return last_ || shards_.stage() >= 2; }
+  float* gradient(const Progress& progress, const GradientBucket& bucket, int64_t element) const;
+  void start(size_t index);
   void start_complete_buckets();
-  void start(Bucket& bucket);
+  void advance();
+  void drain();
+  void move(size_t index, Station limit, bool wait);
+  bool finished(Progress& progress, bool wait) const;
+  void start_outer(size_t index);
+  void start_groups(size_t index);
+  void settle(size_t index);
 
-  ParameterStore& store_;
-  Communicator& replicas_;
-  std::vector<Bucket> buckets_;
+  ParameterShards& shards_;
   std::map<const Parameter*, size_t> bucket_of_;
+  std::map<int64_t, int64_t> buckets_of_unit_;
+  std::map<int64_t, int64_t> unit_missing_;  // buckets of a unit that have not started
+  std::vector<Progress> progress_;
   std::set<const Parameter*> ready_;
-  std::vector<RequestPtr> requests_;
   size_t next_ = 0;
-  bool armed_ = false;
+  size_t settled_ = 0;
+  bool armed_ = false, last_ = false, first_ = true;
 };
 
 // Euclidean norm of the whole gradient, each logical element once, fp64, independent of the thread count. Call after
-// the reduction; collective over the world only when a placement needs it. `placements` empty: all replicated.
-double gradient_norm(const ParameterStore& store, Mesh& mesh, std::span<const Placement> placements = {});
+// the reduction; collective over the world only when some rank does not hold everything.
+double gradient_norm(const ParameterShards& shards);
 
 }  // namespace farsight

@@ -260,13 +260,20 @@ Mesh::Mesh(Communicator& world, const ParallelOptions& options)
   for (const AxisSet axes : {AxisSet{}, AxisSet{Axis::dp}, AxisSet{Axis::ring}, AxisSet{Axis::uly}, AxisSet{Axis::tp},
                              kContextAxes, AxisSet{Axis::dp, Axis::ring}, AxisSet{Axis::dp, Axis::uly},
                              kDataContextAxes, AxisSet{Axis::kvrep}, AxisSet{Axis::zero}, AxisSet{Axis::zrep}}) {
-    if (used(axes) != axes) continue;
-    const auto members = shape_.group(world.rank(), axes);
-    // Groups are disjoint, so their first member numbers them; members are in rank order.
-    auto comm = world.split(static_cast<int>(members.front()), world.rank(), to_string(axes));
-    warm_up(*comm);
-    communicators_.emplace(axes, std::move(comm));
+    create(communicators_, axes, "");
   }
+  for (const AxisSet axes : {AxisSet{}, used(kDataContextAxes), AxisSet{Axis::zero}, AxisSet{Axis::zrep}}) {
+    create(gradients_, axes, " (gradients)");
+  }
+}
+
+void Mesh::create(Communicators& into, AxisSet axes, const char* purpose) {
+  if (used(axes) != axes || into.contains(axes)) return;
+  const auto members = shape_.group(world_.rank(), axes);
+  // Groups are disjoint, so their first member numbers them; members are in rank order.
+  auto comm = world_.split(static_cast<int>(members.front()), world_.rank(), to_string(axes) + purpose);
+  warm_up(*comm);
+  into.emplace(axes, std::move(comm));
 }
 
 AxisSet Mesh::used(AxisSet axes) const {
@@ -277,12 +284,14 @@ AxisSet Mesh::used(AxisSet axes) const {
   return result;
 }
 
-Communicator& Mesh::communicator(AxisSet axes) {
-  const auto found = communicators_.find(used(axes));
-  if (found == communicators_.end())
-    fail(ErrorKind::internal, "mesh: no communicator for axis set {}", to_string(axes));
+Communicator& Mesh::find(const Communicators& among, AxisSet axes) const {
+  const auto found = among.find(used(axes));
+  if (found == among.end()) fail(ErrorKind::internal, "mesh: no communicator for axis set {}", to_string(axes));
   return *found->second;
 }
+
+Communicator& Mesh::communicator(AxisSet axes) { return find(communicators_, axes); }
+Communicator& Mesh::gradients(AxisSet axes) { return find(gradients_, axes); }
 
 std::string Mesh::describe() const {
   std::string text = fmt::format("data {}", shape_.extent(Axis::dp));

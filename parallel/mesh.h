@@ -110,6 +110,9 @@ class Mesh {
   Communicator& tp() { return communicator({Axis::tp}); }
   Communicator& dp_cp() { return communicator(kDataContextAxes); }  // gradients, token counts, losses
   Communicator& self() { return communicator({}); }                 // this rank alone
+  // The same ranks on a communicator that only the gradient reduction uses: when one of its later stations starts
+  // depends on when the one before has finished, so its place among other collectives would differ between ranks.
+  Communicator& gradients(AxisSet axes);
   // Index among the ranks that share a sequence: ring * extent(uly) + uly.
   int64_t context_index() const { return coordinate_.ring * shape_.extent(Axis::uly) + coordinate_.uly; }
   // Axes of extent 1 do not matter. Error{internal} for a set that was not created.
@@ -119,12 +122,15 @@ class Mesh {
   std::string describe() const;
 
  private:
+  using Communicators = std::map<AxisSet, std::unique_ptr<Communicator>>;
   AxisSet used(AxisSet axes) const;  // those with an extent above 1
+  void create(Communicators& into, AxisSet axes, const char* purpose);
+  Communicator& find(const Communicators& among, AxisSet axes) const;
 
   Communicator& world_;
   MeshShape shape_;
   Coordinate coordinate_;
-  std::map<AxisSet, std::unique_ptr<Communicator>> communicators_;
+  Communicators communicators_, gradients_;
 };
 
 }  // namespace farsight

@@ -3,8 +3,7 @@
 
 #include <algorithm>
 #include <array>
-
-#include <xxhash.h>
+#include <utility>
 
 #include "kernels/error.h"
 
@@ -72,6 +71,11 @@ Slice slice_of(const Shape& global, const Placement& placement, const MeshShape&
   return slice;
 }
 
+ParameterSlice parameter_slice(const Shape& global, const Placement& placement, const MeshShape& mesh, int64_t rank) {
+  Slice slice = slice_of(global, placement, mesh, rank);
+  return {global, std::move(slice.offset), std::move(slice.shape)};
+}
+
 AxisSet reduction_axes(const Placement& placement, const MeshShape& mesh) {
   AxisSet axes;
   if (placement.frozen) return axes;
@@ -97,66 +101,6 @@ bool writes_checkpoint(const Placement& placement, const MeshShape& mesh, int64_
   const auto grid = grid_of(placement);
   return std::all_of(grid.begin(), grid.end(),
                      [&](Axis a) { return placement.shard.contains(a) || mesh.index(rank, a) == 0; });
-}
-
-std::vector<ReplicaTensor> replica_tensors(const ParameterStore& store) {
-  std::vector<ReplicaTensor> tensors;
-  for (const Parameter& p : store.parameters()) tensors.push_back({p.name, std::as_bytes(p.value.span<float>())});
-  return tensors;
-}
-
-namespace {
-
-uint64_t hash_of(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
-
-// "ranks 2, 5" whose hash is not the most frequent one; all of them if there is no majority.
-std::string minority(std::span<const uint64_t> hashes) {
-  std::map<uint64_t, int> votes;
-  for (const uint64_t h : hashes) ++votes[h];
-  const auto most =
-      std::max_element(votes.begin(), votes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  const bool majority = 2 * most->second > static_cast<int>(hashes.size());
-  std::string ranks;
-  for (size_t r = 0; r < hashes.size(); ++r) {
-    if (majority && hashes[r] == most->first) continue;
-    ranks += fmt::format("{}{} (hash {:016x})", ranks.empty() ? "" : ", ", r, hashes[r]);
-  }
-  return ranks;
-}
-
-// Some tensor differs: finds the first one and says who disagrees.
-[[noreturn]] void report_difference(Communicator& replicas, std::span<const ReplicaTensor> tensors) {
-  for (const ReplicaTensor& t : tensors) {
-    const uint64_t own = hash_of(t.bytes);
-    const std::vector<int64_t> counts(static_cast<size_t>(replicas.size()), static_cast<int64_t>(sizeof own));
-    std::vector<uint64_t> hashes(counts.size());
-    replicas.all_gather(std::as_bytes(std::span(&own, 1)), std::as_writable_bytes(std::span(hashes)), counts);
-    if (std::all_of(hashes.begin(), hashes.end(), [&](uint64_t h) { return h == hashes[0]; })) continue;
-    fail(
-        ErrorKind::diverged,
-        "replicas differ: tensor '{}' on axis {}: rank {}; a memory or communication fault, or a gradient that was not "
-        "summed. Nothing was saved; check the machine and resume from the last checkpoint",
-        t.name, replicas.name(), minority(hashes));
-  }
-  fail(ErrorKind::diverged, "replicas differ on axis {}: the ranks list different tensors", replicas.name());
-}
-
-}  // namespace
-
-void check_replicas(Communicator& replicas, std::span<const ReplicaTensor> tensors) {
-  std::vector<uint64_t> hashes{tensors.size()};
-  for (const ReplicaTensor& t : tensors) hashes.push_back(hash_of(t.bytes));
-  const uint64_t own = hash_of(std::as_bytes(std::span(hashes)));
-  // One round: the maximum of -x is minus the minimum. Half of the bits, because int64 has no -min.
-  const auto folded = static_cast<int64_t>(own >> 1);
-  int64_t range[] = {folded, -folded, static_cast<int64_t>(tensors.size()), -static_cast<int64_t>(tensors.size())};
-  replicas.all_reduce(std::span<int64_t>(range), ReduceOp::max);
-  if (range[0] == -range[1] && range[2] == -range[3]) return;
-  if (range[2] != -range[3]) {
-    fail(ErrorKind::diverged, "replicas differ on axis {}: ranks hold {} to {} tensors", replicas.name(), -range[3],
-         range[2]);
-  }
-  report_difference(replicas, tensors);
 }
 
 }  // namespace farsight

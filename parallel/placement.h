@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <map>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "kernels/parameter.h"
@@ -42,6 +41,8 @@ struct Slice {
   bool operator==(const Slice&) const = default;
 };
 Slice slice_of(const Shape& global, const Placement& placement, const MeshShape& mesh, int64_t rank);
+// The same as a parameter store takes it.
+ParameterSlice parameter_slice(const Shape& global, const Placement& placement, const MeshShape& mesh, int64_t rank);
 
 // Axes over which the gradient is summed: the partial ones that have an extent above 1; none when frozen.
 AxisSet reduction_axes(const Placement& placement, const MeshShape& mesh);
@@ -51,17 +52,5 @@ AxisSet replicate_axes(const Placement& placement, const MeshShape& mesh);
 double norm_weight(const Placement& placement, const MeshShape& mesh);
 // This rank writes its slice to checkpoints: coordinate 0 on every replicate axis.
 bool writes_checkpoint(const Placement& placement, const MeshShape& mesh, int64_t rank);
-
-// A tensor that should be equal on all ranks of a communicator.
-struct ReplicaTensor {
-  std::string name;
-  std::span<const std::byte> bytes;
-};
-// Values (not gradients) of every parameter.
-std::vector<ReplicaTensor> replica_tensors(const ParameterStore& store);
-
-// Compares hashes (XXH3-64) over `replicas`. Collective; two numbers travel when all is well. Throws
-// Error{diverged} on all ranks, naming the first tensor that differs and the ranks in the minority (both with two).
-void check_replicas(Communicator& replicas, std::span<const ReplicaTensor> tensors);
 
 }  // namespace farsight

@@ -34,7 +34,8 @@ enum class PositionChoice : uint8_t { rope, learned, none };
 enum class BiasChoice : uint8_t { none, alibi };
 enum class BackendChoice : uint8_t { automatic, own };
 enum class OrderChoice : uint8_t { automatic, contiguous, zigzag, striped };
-enum class ContextChoice : uint8_t { automatic, ring };
+enum class ContextChoice : uint8_t { automatic, ring, allgather, ulysses };
+enum class HeadNormChoice : uint8_t { none, rms };
 enum class OptimizerChoice : uint8_t { adamw, sgd };
 enum class ScheduleChoice : uint8_t { constant, linear, cosine };
 enum class PrecisionChoice : uint8_t { f32 };
@@ -110,6 +111,7 @@ struct AttentionConfig {
   ScoreChoice score = ScoreChoice::scaled_dot;
   NormaliserChoice norm = NormaliserChoice::softmax;
   MaskConfig mask;
+  HeadNormChoice qk_norm = HeadNormChoice::none;  // of each head of q and k
   PositionChoice position = PositionChoice::rope;
   double rope_theta = 10000.0;
   BiasChoice bias = BiasChoice::none;
@@ -123,11 +125,14 @@ struct ParallelConfig {
   int64_t data = 0;  // 0 = auto: what the other axes leave
   int64_t ring = 1;
   int64_t ulysses = 1, tensor = 1, pipeline = 1;
-  int64_t zero = 0;
+  bool sequence_parallel = true;  // with tensor > 1: activations between blocks are sharded too
+  int64_t zero = 0;               // stage
+  int64_t zero_group = 0;         // ranks that share state; 0 = auto: all of data x ring x ulysses
   OrderChoice order = OrderChoice::automatic;
   int64_t stripe = 1;  // block of the striped order, tokens
   int64_t bucket_bytes = 32LL << 20;
   ContextChoice context = ContextChoice::automatic;
+  int64_t gather_heads = 0;  // key heads gathered at once (context = "allgather"); 0 = all
   bool operator==(const ParallelConfig&) const = default;
 };
 
@@ -152,9 +157,11 @@ struct TrainConfig {
   int64_t micro_batch = 0;                  // samples per data rank and pass; 0 = auto (resolve_layout)
   PrecisionChoice precision = PrecisionChoice::f32;
   RecomputeChoice recompute = RecomputeChoice::none;
+  double label_smoothing = 0.0;
   double time_limit_s = 0.0;  // 0 = none
   double grace_s = 20.0;      // time to save after SIGTERM
   int64_t loss_chunk = 0;     // rows of logits held at once; 0 = auto
+  int64_t mlp_chunk = 0;      // rows of the MLP computed at once; 0 = all
   bool operator==(const TrainConfig&) const = default;
 };
 
@@ -229,8 +236,11 @@ struct RunLayout {
   int64_t data = 1, ring = 1, ulysses = 1, tensor = 1, pipeline = 1;
   OrderChoice order = OrderChoice::contiguous;  // never automatic
   int64_t stripe = 1;
-  int64_t micro_batch = 1;  // samples per data rank and pass
-  int64_t passes = 1;       // micro-batches per optimizer step and data rank
+  int64_t key_replicas = 1;  // tensor ranks that hold the same key head
+  int64_t zero_group = 1;
+  int64_t micro_batch = 1;                            // samples per data rank and pass
+  int64_t passes = 1;                                 // micro-batches per optimizer step and data rank
+  int64_t context() const { return ring * ulysses; }  // ranks that share a sequence
   bool operator==(const RunLayout&) const = default;
 };
 // Error{config} listing the legal layouts when the ranks do not match.

@@ -44,6 +44,7 @@ class Checker {
   void model();
   void attention();
   void parallel();
+  void heads();
   void optim();
   void train();
   void batch();
@@ -109,11 +110,47 @@ void Checker::parallel() {
   const ParallelConfig& p = config_.parallel;
   const bool striped = p.order == OrderChoice::striped || p.order == OrderChoice::automatic;
   idle(striped, "parallel.stripe", "parallel.order = \"striped\" or \"auto\"");
-  const int64_t least = p.ring * (p.order == OrderChoice::zigzag ? 2 : p.order == OrderChoice::striped ? p.stripe : 1);
-  require(p.ring <= config_.data.sequence && least <= config_.data.sequence,
-          {"parallel.ring", "data.sequence", "parallel.order", "parallel.stripe"},
-          "data.sequence = {} is too short for parallel.ring = {} ranks in order {}: it needs at least {} tokens",
-          config_.data.sequence, p.ring, to_string(p.order), least);
+  idle(p.tensor > 1, "parallel.sequence_parallel", "parallel.tensor > 1");
+  idle(p.zero > 0, "parallel.zero_group", "parallel.zero > 0");
+  idle(p.context == ContextChoice::allgather, "parallel.gather_heads", "parallel.context = \"allgather\"");
+  const int64_t context = p.ring * p.ulysses;
+  const int64_t least = p.ulysses * p.ring *
+                        (p.order == OrderChoice::zigzag    ? 2
+                         : p.order == OrderChoice::striped ? p.stripe
+                                                           : 1);
+  require(
+      context <= config_.data.sequence && least <= config_.data.sequence,
+      {"parallel.ring", "parallel.ulysses", "data.sequence", "parallel.order", "parallel.stripe"},
+      "data.sequence = {} is too short for parallel.ring = {} x parallel.ulysses = {} ranks in order {}: it needs at "
+      "least {} tokens",
+      config_.data.sequence, p.ring, p.ulysses, to_string(p.order), least);
+  heads();
+}
+
+// Heads are dealt to tensor ranks, then to ulysses ranks.
+void Checker::heads() {
+  const ParallelConfig& p = config_.parallel;
+  const ModelConfig& m = config_.model;
+  const std::vector<std::string> keys{"parallel.tensor", "model.heads", "model.kv_heads"};
+  require(p.tensor <= m.heads, keys,
+          "parallel.tensor = {} is more than model.heads = {}: a rank would have no head; choose tensor <= {}",
+          p.tensor, m.heads, m.heads);
+  if (p.tensor > m.heads) return;
+  require(
+      p.tensor <= m.kv_heads || p.tensor % m.kv_heads == 0, keys,
+      "parallel.tensor = {} is neither at most model.kv_heads = {} nor a multiple of it: a key head can be on several "
+      "ranks, but not a part of one",
+      p.tensor, m.kv_heads);
+  require(p.tensor <= m.mlp_width, {"parallel.tensor", "model.mlp_width"},
+          "parallel.tensor = {} is more than model.mlp_width = {}", p.tensor, m.mlp_width);
+  const int64_t heads = m.heads / p.tensor;  // of the rank with fewest
+  const bool whole = p.context == ContextChoice::ulysses;
+  const int64_t dealt = whole ? p.ring * p.ulysses : p.context == ContextChoice::automatic ? p.ulysses : 1;
+  require(
+      dealt <= heads, {"parallel.ulysses", "parallel.context", "parallel.tensor", "model.heads"},
+      "{} ranks share {} heads by all-to-all (model.heads = {} over parallel.tensor = {}): choose at most {} and use "
+      "parallel.ring for the others, or parallel.context = \"allgather\"",
+      dealt, heads, m.heads, p.tensor, heads);
 }
 
 void Checker::optim() {

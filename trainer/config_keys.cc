@@ -179,6 +179,9 @@ std::vector<ConfigKey> attention_keys() {
           kArchitecture, "\"softmax\"", "how scores become weights"),
       describe(mask_key(), kArchitecture, "\"causal and window(1024,0)\"",
                "which keys a query sees; window(left,right) counts tokens before and after it"),
+      describe(choice<C, HeadNormChoice>("attention.qk_norm", member(s, &C::qk_norm),
+                                         {{"none", HeadNormChoice::none}, {"rms", HeadNormChoice::rms}}, {"l2"}),
+               kArchitecture, "\"rms\"", "norm of each head of q and k before the score"),
       describe(
           choice<C, PositionChoice>(
               "attention.position", member(s, &C::position),
@@ -205,11 +208,18 @@ std::vector<ConfigKey> parallel_keys() {
                    kFree, "2", "ranks that take different samples; auto = what the other axes leave"),
           describe(integer("parallel.ring", member(s, &C::ring), {.low = 1, .high = kMillion}), kFree, "2",
                    "ranks that share one sequence, keys and values travelling around"),
-          describe(fixed("parallel.ulysses", member(s, &C::ulysses), 1), kFree, "1",
-                   "ranks that share heads by all-to-all"),
-          describe(fixed("parallel.tensor", member(s, &C::tensor), 1), kFree, "1", "ranks that share weight matrices"),
+          describe(integer("parallel.ulysses", member(s, &C::ulysses), {.low = 1, .high = kMillion}), kFree, "2",
+                   "ranks that share one sequence, heads dealt out by all-to-all; at most heads / tensor"),
+          describe(integer("parallel.tensor", member(s, &C::tensor), {.low = 1, .high = kMillion}), kFree, "2",
+                   "ranks that share each weight matrix; at most the number of heads"),
           describe(fixed("parallel.pipeline", member(s, &C::pipeline), 1), kFree, "1", "ranks that share layers"),
-          describe(fixed("parallel.zero", member(s, &C::zero), 0), kFree, "0", "stage of optimizer state sharding"),
+          describe(boolean("parallel.sequence_parallel", member(s, &C::sequence_parallel)), kFree, "true",
+                   "with tensor > 1: norms, residuals and dropout act on a share of the tokens"),
+          describe(integer("parallel.zero", member(s, &C::zero), {.low = 0, .high = 3}), kFree, "1",
+                   "what ranks with equal weights share out: 1 optimizer state, 2 gradients too, 3 weights too"),
+          describe(integer("parallel.zero_group", member(s, &C::zero_group),
+                           {.low = 1, .high = kMillion, .automatic = "auto"}),
+                   kFree, "8", "ranks that share state among them (zero > 0); auto = data x ring x ulysses"),
           describe(choice<C, OrderChoice>("parallel.order", member(s, &C::order),
                                           {{"auto", OrderChoice::automatic},
                                            {"contiguous", OrderChoice::contiguous},
@@ -221,9 +231,15 @@ std::vector<ConfigKey> parallel_keys() {
           describe(bytes("parallel.bucket", member(s, &C::bucket_bytes), 4096), kFree, "\"32MiB\"",
                    "gradient bytes reduced together while backward runs"),
           describe(choice<C, ContextChoice>("parallel.context", member(s, &C::context),
-                                            {{"auto", ContextChoice::automatic}, {"ring", ContextChoice::ring}},
-                                            {"allgather", "ulysses", "2d"}),
-                   kFree, "\"ring\"", "how attention crosses the ranks of a sequence")};
+                                            {{"auto", ContextChoice::automatic},
+                                             {"ring", ContextChoice::ring},
+                                             {"allgather", ContextChoice::allgather},
+                                             {"ulysses", ContextChoice::ulysses}}),
+                   kFree, "\"allgather\"",
+                   "how attention crosses the ranks of a sequence; auto: all-to-all over ulysses, ring over ring"),
+          describe(integer("parallel.gather_heads", member(s, &C::gather_heads),
+                           {.low = 1, .high = kMillion, .automatic = "all"}),
+                   kFree, "1", "key heads gathered at once (context = \"allgather\")")};
 }
 
 ConfigKey betas_key() {
@@ -306,13 +322,19 @@ std::vector<ConfigKey> train_keys() {
                                               {{"none", RecomputeChoice::none}, {"layer", RecomputeChoice::layer}},
                                               {"attn"}),
                    kFree, "\"layer\"", "layer: keep only the input of each block and repeat its forward pass"),
+          describe(number("train.label_smoothing", member(s, &C::label_smoothing),
+                          {.low = 0.0, .high = 1.0, .below_high = true}),
+                   kWarn, "0.1", "share of the target spread evenly over the vocabulary; evaluations do without"),
           describe(duration("train.time_limit", member(s, &C::time_limit_s)), kFree, "\"23h30m\"",
                    "stop with a checkpoint (exit 85) before this much time has passed; 0s = no limit"),
           describe(duration("train.grace", member(s, &C::grace_s)), kFree, "\"20s\"",
                    "time for a last checkpoint after SIGTERM"),
           describe(integer("train.loss_chunk", member(s, &C::loss_chunk),
                            {.low = 1, .high = int64_t{1} << 31, .automatic = "auto"}),
-                   kFree, "512", "rows of logits held at once; auto = about 16 MiB of logits")};
+                   kFree, "512", "rows of logits held at once; auto = about 64 MiB of logits"),
+          describe(integer("train.mlp_chunk", member(s, &C::mlp_chunk),
+                           {.low = 1, .high = int64_t{1} << 31, .automatic = "off"}),
+                   kFree, "2048", "tokens whose MLP is computed at once, and again in backward; off = all, kept")};
 }
 
 std::vector<ConfigKey> eval_keys() {
@@ -401,27 +423,11 @@ std::string section_doc(std::string_view name) {
 }
 
 bool is_planned_key(std::string_view name) {
-  constexpr std::array<std::string_view, 21> planned{"attention.override",
-                                                     "attention.loss",
-                                                     "attention.scale",
-                                                     "attention.cap",
-                                                     "attention.sink",
-                                                     "parallel.override",
-                                                     "parallel.sequence_parallel",
-                                                     "parallel.zero_group",
-                                                     "parallel.gather_heads",
-                                                     "model.kind",
-                                                     "data.map",
-                                                     "data.stage",
-                                                     "data.jitter",
-                                                     "data.block_group",
-                                                     "train.offload",
-                                                     "train.mlp_chunk",
-                                                     "checkpoint.buffers",
-                                                     "log.tensorboard",
-                                                     "log.trace",
-                                                     "guard.spike",
-                                                     "guard.rewinds"};
+  constexpr std::array<std::string_view, 17> planned{
+      "attention.override", "attention.loss", "attention.scale",    "attention.cap",   "attention.sink",
+      "parallel.override",  "model.kind",     "data.map",           "data.stage",      "data.jitter",
+      "data.block_group",   "train.offload",  "checkpoint.buffers", "log.tensorboard", "log.trace",
+      "guard.spike",        "guard.rewinds"};
   return std::find(planned.begin(), planned.end(), name) != planned.end();
 }
 

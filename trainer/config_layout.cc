@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the configuration and a number of ranks to extents and micro-batches.
 #include <algorithm>
+#include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -20,34 +22,55 @@ bool divides_batch(const Config& config, int64_t data) {
   return config.train.batch_samples % (data * micro) == 0;
 }
 
+// Ranks that compute one sample together.
+int64_t ranks_of_a_sample(const ParallelConfig& p) { return p.ring * p.ulysses * p.tensor * p.pipeline; }
+
+// "parallel.ring = 2 x parallel.tensor = 2": the extents besides data that are not 1, ring alone when all are.
+std::string extents_text(const ParallelConfig& p) {
+  std::string text;
+  for (const auto& [name, value] : {std::pair{"ring", p.ring}, {"ulysses", p.ulysses}, {"tensor", p.tensor}}) {
+    if (value > 1) text += fmt::format("{}parallel.{} = {}", text.empty() ? "" : " x ", name, value);
+  }
+  return text.empty() ? "parallel.ring = 1" : text;
+}
+
+// What the ranks could do instead, with ulysses and tensor as they are.
 std::string legal_layouts(const Config& config, int64_t world) {
   constexpr int most = 12;
+  const ParallelConfig& p = config.parallel;
+  const int64_t others = p.ulysses * p.tensor * p.pipeline;
   std::string text;
   int listed = 0;
   for (int64_t ring = 1; ring <= world && listed < most; ++ring) {
-    const bool legal = world % ring == 0 && ring <= config.data.sequence && divides_batch(config, world / ring);
+    const bool legal = world % (ring * others) == 0 && ring * p.ulysses <= config.data.sequence &&
+                       divides_batch(config, world / (ring * others));
     if (!legal) continue;
-    text += fmt::format("{}data={} ring={}", listed++ == 0 ? "" : ", ", world / ring, ring);
+    text += fmt::format("{}data={} ring={}", listed++ == 0 ? "" : ", ", world / (ring * others), ring);
+    if (p.ulysses > 1) text += fmt::format(" ulysses={}", p.ulysses);
+    if (p.tensor > 1) text += fmt::format(" tensor={}", p.tensor);
   }
   if (listed == 0) return fmt::format("none with train.batch = {} samples", config.train.batch_samples);
   return text;
 }
 
 [[noreturn]] void refuse(const Config& config, int64_t world, const std::string& why) {
-  const std::string position = first_origin(config, {"parallel.ring", "parallel.data", "train.batch"}, "configuration");
+  const std::string position =
+      first_origin(config, {"parallel.ring", "parallel.tensor", "parallel.ulysses", "parallel.data", "train.batch"},
+                   "configuration");
   fail(ErrorKind::config, "{}: error: ranks that do not match the layout: {}; legal layouts of {} ranks: {}", position,
        why, world, legal_layouts(config, world));
 }
 
 int64_t resolve_data(const Config& config, int64_t world) {
   const ParallelConfig& p = config.parallel;
-  if (p.data == 0 && world % p.ring != 0)
-    refuse(config, world, fmt::format("parallel.ring = {} does not divide {} ranks", p.ring, world));
-  const int64_t data = p.data == 0 ? world / p.ring : p.data;
-  if (data * p.ring != world)
+  const int64_t others = ranks_of_a_sample(p);
+  if (p.data == 0 && world % others != 0)
+    refuse(config, world, fmt::format("{} does not divide {} ranks", extents_text(p), world));
+  const int64_t data = p.data == 0 ? world / others : p.data;
+  if (data * others != world)
     refuse(config, world,
-           fmt::format("parallel.data = {} x parallel.ring = {} needs {} ranks, the job has {}", data, p.ring,
-                       data * p.ring, world));
+           fmt::format("parallel.data = {} x {} needs {} ranks, the job has {}", data, extents_text(p), data * others,
+                       world));
   if (!divides_batch(config, data))
     refuse(config, world,
            fmt::format("train.batch = {} samples is not a multiple of {} data ranks x micro_batch {}",
@@ -55,9 +78,17 @@ int64_t resolve_data(const Config& config, int64_t world) {
   return data;
 }
 
+int64_t resolve_zero_group(const Config& config, int64_t replicas) {
+  const int64_t group = config.parallel.zero_group == 0 ? replicas : config.parallel.zero_group;
+  if (replicas % group == 0) return group;
+  fail(ErrorKind::config, "{}: error: parallel.zero_group = {} does not divide data x ring x ulysses = {}",
+       first_origin(config, {"parallel.zero_group"}, "configuration"), group, replicas);
+}
+
 int64_t automatic_micro_batch(const Config& config, int64_t data) {
   const int64_t samples = config.train.batch_samples / data;
-  const int64_t local = (config.data.sequence + config.parallel.ring - 1) / config.parallel.ring;
+  const int64_t context = config.parallel.ring * config.parallel.ulysses;
+  const int64_t local = (config.data.sequence + context - 1) / context;
   int64_t best = 1;
   for (int64_t b = 1; b <= samples && b * local <= kAutomaticTokens; ++b)
     if (samples % b == 0) best = b;
@@ -91,6 +122,10 @@ RunLayout resolve_layout(const Config& config, int64_t world_size) {
   layout.world = world_size;
   layout.data = resolve_data(config, world_size);
   layout.ring = config.parallel.ring;
+  layout.ulysses = config.parallel.ulysses;
+  layout.tensor = config.parallel.tensor;
+  layout.key_replicas = std::max<int64_t>(1, layout.tensor / config.model.kv_heads);
+  layout.zero_group = resolve_zero_group(config, layout.data * layout.context());
   layout.order = resolve_order(config);
   layout.stripe = config.parallel.stripe;
   layout.micro_batch =

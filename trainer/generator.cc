@@ -104,6 +104,10 @@ Var Generator::attend(Tape& tape, size_t layer, const Var& x, const Tensor& posi
   const int64_t kv_width = s.kv_heads * s.head_width;
   const int64_t rows = x.value().rows();
   auto parts = tape.split_last(linear_group(tape, x, weights.qkv, weights.qkv_bias), {q_width, kv_width, kv_width});
+  if (s.qk_norm) {
+    parts[0] = norm(tape, parts[0], *weights.q_norm, nullptr, NormKind::rms, s.norm_eps);
+    parts[1] = norm(tape, parts[1], *weights.k_norm, nullptr, NormKind::rms, s.norm_eps);
+  }
   if (s.position == PositionKind::rope) {
     const auto table = rope_table(positions.span<int32_t>(), s.rope_theta, s.head_width);
     std::tie(parts[0], parts[1]) = rope(tape, parts[0], parts[1], table);

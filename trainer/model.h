@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decoder-only language model: embedding, pre-norm blocks of attention and MLP, final norm, language-model head.
 // With norm = layer, mlp = gelu, position = learned, bias it is the GPT-2 family; with rms, swiglu, rope the Llama
-// family. The model sees only this rank's tokens, with their global positions; attention crosses ranks by the ring.
+// family. The model sees only this rank's tokens, with their global positions; attention crosses the context ranks, and
+// weights are cut over the tensor ranks (model_placement.h).
 //
 // Parameter names (layer numbers are global):
 //   embedding.weight [V, C]   position.weight [T, C]
 //   layers.N.attention.norm.weight, .q.weight [H*D, C], .k.weight, .v.weight [Hkv*D, C], .out.weight [C, H*D]
+//   layers.N.attention.q_norm.weight [D], .k_norm.weight [D]     with qk_norm
 //   layers.N.attention.score.weight [H, D]                       additive score only
 //   layers.N.mlp.norm.weight, .gate.weight [F, C] (swiglu), .up.weight [F, C], .down.weight [C, F]
 //   final_norm.weight   head.weight [V, C]                       head only without tied embeddings
@@ -22,8 +24,10 @@
 #include "kernels/norm.h"
 #include "kernels/parameter.h"
 #include "kernels/tape.h"
-#include "parallel/comm.h"
+#include "parallel/mesh.h"
+#include "parallel/parameter_shards.h"
 #include "parallel/sequence_batch.h"
+#include "trainer/model_placement.h"
 
 namespace farsight {
 
@@ -39,18 +43,21 @@ struct ModelSpec {
   PositionKind position = PositionKind::rope;
   bool tie_embeddings = true;
   bool bias = false;
+  bool qk_norm = false;  // rms norm of each head of q and k, before the rotation
   float norm_eps = 1e-5F;
   double rope_theta = 10000.0;
-  double dropout = 0.0;         // embedding and residual branches
-  double entropy_weight = 0.0;  // loss += weight * mean row entropy over layers, heads and rows
+  double dropout = 0.0;          // embedding and residual branches
+  double label_smoothing = 0.0;  // of the training loss
+  double entropy_weight = 0.0;   // loss += weight * mean row entropy over layers, heads and rows
   bool recompute_layers = false;
+  int64_t mlp_chunk = 0;    // rows of the MLP computed at once, again in backward; 0 = all, kept
   int64_t loss_chunk = 0;   // rows of logits held at once; 0 = chosen from the vocabulary
   AttentionSpec attention;  // score, mask, bias, dropout
 };
 
 // One micro-batch as this rank sees it: B rows, n local positions. What it refers to must outlive backward.
 struct ModelBatch {
-  const SequenceBatch* sequence = nullptr;  // order, documents and sample numbers, the same on all ranks of the ring
+  const SequenceBatch* sequence = nullptr;  // order, documents and sample numbers, the same on all context ranks
   const SequenceRows* rows = nullptr;       // positions of this rank's tokens
   std::span<const int32_t> inputs;          // [B * n]
   std::span<const int32_t> labels;          // [B * n], -1 = not a target
@@ -60,31 +67,39 @@ struct ModelBatch {
 struct ModelPass {
   uint64_t seed = 0;
   uint64_t step = 0;
-  double loss_scale = 1.0;     // 1 / valid targets of the whole optimizer step
-  double entropy_scale = 0.0;  // 1 / rows of the whole optimizer step
-  bool training = true;        // dropout on
+  double loss_scale = 1.0;            // 1 / valid targets of the whole optimizer step
+  double entropy_scale = 0.0;         // 1 / rows of the whole optimizer step
+  bool training = true;               // dropout and label smoothing on
+  ParameterShards* shards = nullptr;  // parameters that come and go; null: all are here
 };
 
 struct ModelLoss {
-  Var root;                  // scalar to call backward on (scaled)
-  double loss_sum = 0.0;     // sum of -log p over valid labels of this rank, natural log, not scaled
-  double entropy_sum = 0.0;  // sum over layers, heads and local rows of H (0 without entropy_weight)
+  Var root;  // scalar to call backward on (scaled)
+  // Sums over what this rank computed, so that the sum over the world counts everything once; natural log, not scaled.
+  double loss_sum = 0.0;     // losses of valid labels
+  double entropy_sum = 0.0;  // row entropies over layers, heads and rows (0 without entropy_weight)
 };
 
 class LanguageModel {
  public:
-  explicit LanguageModel(const ModelSpec& spec);
+  // Registers this rank's parameters; `parameters().allocate()` or ParameterShards allocates them. Unit 0 is the
+  // embedding, unit i + 1 layer i, the last one the final norm and the head.
+  // Throws Error{config} when the heads cannot be dealt to the tensor ranks.
+  explicit LanguageModel(const ModelSpec& spec, const ModelSharding& sharding = {});
 
   ParameterStore& parameters() { return store_; }
+  const std::vector<Placement>& placements() const { return placements_; }  // one per parameter
+  const ModelSharding& sharding() const { return sharding_; }
   const ModelSpec& spec() const { return spec_; }
 
-  // Forward pass with loss. Collective over the ring. Backward is tape.backward(result.root).
-  ModelLoss loss(Tape& tape, Communicator& ring, const ModelBatch& batch, const ModelPass& pass);
+  // Forward pass with loss. Collective over context and tensor ranks. Backward is tape.backward(result.root).
+  // `mesh` has the shape of the sharding and outlives the tape.
+  ModelLoss loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, const ModelPass& pass);
 
   struct Layer {
     Parameter *attention_norm, *attention_norm_bias;
     std::vector<Parameter*> qkv, qkv_bias;
-    Parameter *score, *out, *out_bias;
+    Parameter *q_norm, *k_norm, *score, *out, *out_bias;
     Parameter *mlp_norm, *mlp_norm_bias;
     std::vector<Parameter*> up, up_bias;  // gate and up, or up alone
     Parameter *down, *down_bias;
@@ -101,15 +116,25 @@ class LanguageModel {
     Var branch, residual;
   };
   struct PassState;
+  Var embed(Tape& tape, const PassState& state);
   Stream block(Tape& tape, size_t index, const Stream& in, const PassState& state, Var* entropy);
   Stream recomputed_block(Tape& tape, size_t index, const Stream& in, const std::shared_ptr<const PassState>& state,
                           Var* entropy);
   Var attention_branch(Tape& tape, size_t index, const Var& x, const PassState& state, Var* entropy);
-  Parameter* add(const std::string& name, Shape shape, Init init, bool adjoin = false);
+  Var mlp_branch(Tape& tape, const Layer& layer, const Var& x, const PassState& state);
+  Var head_loss(Tape& tape, const Var& x, const PassState& state, ModelLoss& result);
+
+  Parameter* add(const std::string& name, Shape shape, Init init, const Placement& placement, bool adjoin = false);
   void add_layer(int64_t index);
+  void add_attention(const std::string& prefix, Layer& layer, Init branch_end);
+  void add_mlp(const std::string& prefix, Layer& layer, Init branch_end);
+  Parameter* add_norm_bias(const std::string& name);
 
   ModelSpec spec_;
+  ModelSharding sharding_;
+  ModelPlacement place_;
   ParameterStore store_;
+  std::vector<Placement> placements_;
   std::vector<Layer> layers_;
   Parameter* embedding_ = nullptr;
   Parameter* position_ = nullptr;

@@ -71,9 +71,12 @@ ModelSpec model_spec(const Config& config, int64_t vocab) {
   spec.position = position_kind(config.attention.position);
   spec.tie_embeddings = m.tie_embeddings;
   spec.bias = m.bias;
+  spec.qk_norm = config.attention.qk_norm == HeadNormChoice::rms;
   spec.norm_eps = static_cast<float>(m.norm_eps);
   spec.rope_theta = config.attention.rope_theta;
   spec.dropout = m.dropout;
+  spec.label_smoothing = config.train.label_smoothing;
+  spec.mlp_chunk = config.train.mlp_chunk;
   spec.entropy_weight = config.attention.entropy_weight;
   spec.recompute_layers = config.train.recompute == RecomputeChoice::layer;
   spec.loss_chunk = config.train.loss_chunk;

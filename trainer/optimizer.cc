@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <span>
+#include <utility>
 
 #include "kernels/adamw.h"
 #include "kernels/sgd.h"
@@ -20,44 +22,52 @@ double learning_rate(const OptimConfig& optim, int64_t step, int64_t warmup, int
   return optim.min_lr + (optim.lr - optim.min_lr) * left;
 }
 
-Optimizer::Optimizer(ParameterStore& store, const OptimConfig& config) : store_(store), config_(config) {
-  for (const auto& p : store.parameters()) ranges_.push_back({p.offset, p.value.numel(), 1.0F, p.decay});
+Optimizer::Optimizer(ParameterShards& shards, const OptimConfig& config) : shards_(shards), config_(config) {
+  for (const auto& piece : shards.pieces()) {
+    std::vector<OptimizerRange> ranges;
+    for (const auto& p : shards.store().parameters()) {
+      const int64_t begin = std::max(p.offset, piece.range.begin);
+      const int64_t end = std::min(p.offset + p.numel(), piece.range.end);
+      if (begin < end) ranges.push_back({begin - piece.range.begin, end - begin, 1.0F, p.decay});
+    }
+    ranges_.push_back(std::move(ranges));
+  }
   const bool adam = config.name == OptimizerChoice::adamw;
-  if (adam || config.momentum != 0.0) first_ = Tensor::zeros({store.slab_elements()}, DType::f32, MemoryTag::optimizer);
-  if (adam) second_ = Tensor::zeros({store.slab_elements()}, DType::f32, MemoryTag::optimizer);
+  const Shape shape{shards.packed_elements()};
+  if (adam || config.momentum != 0.0) first_ = Tensor::zeros(shape, DType::f32, MemoryTag::optimizer);
+  if (adam) second_ = Tensor::zeros(shape, DType::f32, MemoryTag::optimizer);
 }
 
 void Optimizer::update(double rate, double clip_factor, int64_t step) {
-  const auto values = store_.values().span<float>();
-  const auto gradients = store_.gradients().span<float>();
-  if (config_.name == OptimizerChoice::adamw) {
-    adamw(values, gradients, first_.span<float>(), second_.span<float>(), ranges_,
-          {.rate = rate,
-           .beta1 = config_.beta1,
-           .beta2 = config_.beta2,
-           .eps = config_.eps,
-           .weight_decay = config_.weight_decay,
-           .gradient_scale = clip_factor,
-           .step = step});
-    return;
+  const AdamWStep adam{.rate = rate,
+                       .beta1 = config_.beta1,
+                       .beta2 = config_.beta2,
+                       .eps = config_.eps,
+                       .weight_decay = config_.weight_decay,
+                       .gradient_scale = clip_factor,
+                       .step = step};
+  const SgdStep plain{
+      .rate = rate, .momentum = config_.momentum, .weight_decay = config_.weight_decay, .gradient_scale = clip_factor};
+  for (size_t i = 0; i < ranges_.size(); ++i) {
+    const StatePiece& piece = shards_.pieces()[i];
+    const auto part = [&](const Tensor& state) {
+      if (!state.defined()) return std::span<float>{};
+      return state.span<float>().subspan(static_cast<size_t>(piece.packed), static_cast<size_t>(piece.range.count()));
+    };
+    const auto values = shards_.values(piece);
+    const auto gradients = shards_.gradients(piece);
+    if (config_.name == OptimizerChoice::adamw) {
+      adamw(values, gradients, part(first_), part(second_), ranges_[i], adam);
+    } else {
+      sgd(values, gradients, part(first_), ranges_[i], plain);
+    }
   }
-  sgd(values, gradients, first_.defined() ? first_.span<float>() : std::span<float>{}, ranges_,
-      {.rate = rate,
-       .momentum = config_.momentum,
-       .weight_decay = config_.weight_decay,
-       .gradient_scale = clip_factor});
 }
 
-Tensor Optimizer::view_of(const Tensor& slab, const Parameter& parameter) const {
-  return slab.narrow(parameter.offset, parameter.value.numel()).view(parameter.value.shape());
-}
-
-std::vector<Optimizer::StateTensor> Optimizer::state() const {
-  std::vector<StateTensor> out;
-  for (const auto& p : store_.parameters()) {
-    if (first_.defined()) out.push_back({"optim.m/" + p.name, view_of(first_, p)});
-    if (second_.defined()) out.push_back({"optim.v/" + p.name, view_of(second_, p)});
-  }
+std::vector<Optimizer::State> Optimizer::state() const {
+  std::vector<State> out;
+  if (first_.defined()) out.push_back({"m", first_});
+  if (second_.defined()) out.push_back({"v", second_});
   return out;
 }
 

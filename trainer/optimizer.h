@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "kernels/optimizer_range.h"
-#include "kernels/parameter.h"
 #include "kernels/tensor.h"
-#include "trainer/checkpoint/tensor_slice.h"
+#include "parallel/parameter_shards.h"
 #include "trainer/config.h"
 
 namespace farsight {
@@ -19,26 +19,25 @@ double learning_rate(const OptimConfig& optim, int64_t step, int64_t warmup, int
 
 class Optimizer {
  public:
-  // Allocates the state, zeroed. `store` must be allocated and outlive the optimizer.
-  Optimizer(ParameterStore& store, const OptimConfig& config);
+  // Allocates the state of this rank's pieces, zeroed. `shards` must outlive the optimizer.
+  Optimizer(ParameterShards& shards, const OptimConfig& config);
 
-  // One update with the gradients in the store; clip_factor multiplies every gradient. step counts from 1.
+  // One update of this rank's pieces with their reduced gradients; clip_factor multiplies every gradient. step counts
+  // from 1. Not collective: ParameterShards::gather_values() spreads the result.
   void update(double rate, double clip_factor, int64_t step);
 
-  // State by parameter: names "optim.m/<parameter>" ...; views that stay valid with the optimizer.
-  struct StateTensor {
+  // State by its name ("m", "v"), laid out as ParameterShards::pieces() says; stays valid with the optimizer.
+  struct State {
     std::string name;
-    Tensor tensor;
+    Tensor packed;
   };
-  std::vector<StateTensor> state() const;
+  std::vector<State> state() const;
 
  private:
-  Tensor view_of(const Tensor& slab, const Parameter& parameter) const;
-
-  ParameterStore& store_;
+  ParameterShards& shards_;
   OptimConfig config_;
-  std::vector<OptimizerRange> ranges_;
-  Tensor first_, second_;  // m and v of AdamW; momentum of SGD in first_
+  std::vector<std::vector<OptimizerRange>> ranges_;  // of each piece, relative to its begin
+  Tensor first_, second_;                            // m and v of AdamW; momentum of SGD in first_
 };
 
 }  // namespace farsight

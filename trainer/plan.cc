@@ -11,6 +11,7 @@
 #include "parallel/sequence_order.h"
 #include "trainer/config_check.h"
 #include "trainer/config_value.h"
+#include "trainer/run_mesh.h"
 
 namespace farsight {
 namespace {
@@ -21,24 +22,6 @@ constexpr int64_t kAutomaticChunkBytes = 16LL << 20;  // as CrossEntropyOptions:
 int64_t query_width(const Config& config) { return config.model.heads * config.model.head_width; }
 int64_t key_width(const Config& config) { return config.model.kv_heads * config.model.head_width; }
 int64_t mlp_inputs(const Config& config) { return config.model.mlp == MlpChoice::swiglu ? 2 : 1; }
-
-SequenceOrder sequence_order(OrderChoice order) {
-  switch (order) {
-    case OrderChoice::zigzag:
-      return SequenceOrder::zigzag;
-    case OrderChoice::striped:
-      return SequenceOrder::striped;
-    case OrderChoice::contiguous:
-      return SequenceOrder::contiguous;
-    case OrderChoice::automatic:
-      break;
-  }
-  return SequenceOrder::automatic;
-}
-
-SequenceLayout sequence_layout(const Config& config, const RunLayout& layout) {
-  return SequenceLayout(sequence_order(layout.order), config.data.sequence, layout.ring, layout.stripe);
-}
 
 int64_t local_tokens(const Config& config, const RunLayout& layout) {
   return layout.micro_batch * sequence_layout(config, layout).max_count();

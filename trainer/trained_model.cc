@@ -16,7 +16,7 @@ void load_from(FileSystem& files, const std::string& path, TrainedModel& trained
     fail(ErrorKind::data, "checkpoint '{}' was trained with tokeniser {}, the run directory holds {}", path,
          manifest.state.tokenizer_fingerprint, trained.tokenizer.fingerprint);
   }
-  load_tensors(files, path, manifest, load_targets(*trained.model, /*optimizer=*/nullptr));
+  load_tensors(files, path, manifest, weight_targets(*trained.model));
   trained.checkpoint = path;
   trained.step = manifest.state.step;
 }
@@ -29,6 +29,7 @@ TrainedModel load_trained_model(const RunReference& run, const Config& config) {
   trained.config = config;
   trained.tokenizer = load_tokenizer(*files, run.directory);
   trained.model = std::make_unique<LanguageModel>(model_spec(config, trained.tokenizer.vocab_size));
+  trained.model->parameters().allocate();
   if (!run.checkpoint.empty()) {
     load_from(*files, run.checkpoint, trained);
     return trained;

@@ -12,46 +12,23 @@
 #include "kernels/parallel_for.h"
 #include "kernels/random.h"
 #include "parallel/agree.h"
-#include "parallel/placement.h"
+#include "parallel/replica_check.h"
 #include "trainer/agreed_error.h"
+#include "trainer/collect_model.h"
 #include "trainer/generator.h"
 #include "trainer/model_spec.h"
 #include "trainer/plan.h"
 #include "trainer/run_directory.h"
+#include "trainer/run_mesh.h"
 #include "trainer/run_tokenizer.h"
 #include "trainer/signals.h"
+#include "trainer/state_slices.h"
 
 namespace farsight {
 namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-SequenceOrder sequence_order(OrderChoice order) {
-  switch (order) {
-    case OrderChoice::automatic:
-      return SequenceOrder::automatic;
-    case OrderChoice::contiguous:
-      return SequenceOrder::contiguous;
-    case OrderChoice::zigzag:
-      return SequenceOrder::zigzag;
-    case OrderChoice::striped:
-      return SequenceOrder::striped;
-  }
-  return SequenceOrder::contiguous;
-}
-
-ParallelOptions parallel_options(const RunLayout& layout, const ParallelConfig& config) {
-  ParallelOptions options;
-  options.data = layout.data;
-  options.ring = layout.ring;
-  options.ulysses = layout.ulysses;
-  options.tensor = layout.tensor;
-  options.pipeline = layout.pipeline;
-  options.zero = config.zero;
-  options.bucket = config.bucket_bytes;
-  return options;
 }
 
 std::string rank_name(const Communicator& world) {
@@ -66,9 +43,9 @@ TrainingRun::TrainingRun(Communicator& world, const TrainRequest& request, std::
 void TrainingRun::prepare() {
   agreed([&] {
     layout_ = resolve_layout(config_, world_.size());
-    mesh_ = std::make_unique<Mesh>(world_, parallel_options(layout_, config_.parallel));
+    mesh_ = std::make_unique<Mesh>(world_, mesh_options(layout_));
   });
-  sequence_ = SequenceLayout(sequence_order(layout_.order), config_.data.sequence, layout_.ring, layout_.stripe);
+  sequence_ = sequence_layout(config_, layout_);
   agreed([&] { together(world_, [&] { take_directory(); }); });
   open_data();
   build_model();
@@ -119,14 +96,17 @@ void TrainingRun::open_data() {
 void TrainingRun::build_model() {
   agreed([&] {
     const auto spec = model_spec(config_, train_data_->tokenizer().vocab_size);
-    model_ = std::make_unique<LanguageModel>(spec);
+    model_ = std::make_unique<LanguageModel>(spec, model_sharding(config_, mesh_->shape(), world_.rank()));
     flops_per_token_ = flops_per_token(config_, spec.vocab);
   });
-  model_->parameters().initialize(static_cast<uint64_t>(config_.run.seed));
-  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), config_.optim);
+  const ParallelConfig& parallel = config_.parallel;
+  shards_ = std::make_unique<ParameterShards>(model_->parameters(), *mesh_, model_->placements(), parallel.zero,
+                                              parallel.bucket_bytes);
+  shards_->initialize(static_cast<uint64_t>(config_.run.seed));
+  optimizer_ = std::make_unique<Optimizer>(*shards_, config_.optim);
   step_ = std::make_unique<TrainingStep>(
-      *model_, *optimizer_, *mesh_, StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip, sequence_},
-      config_.parallel.bucket_bytes);
+      *model_, *shards_, *optimizer_,
+      StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip, sequence_});
   description_.config_text = to_toml(config_);
   description_.config_hash = fmt::format("{:016x}", config_hash(config_));
   description_.tokenizer_fingerprint = train_data_->tokenizer().fingerprint;
@@ -147,7 +127,7 @@ void TrainingRun::resume() {
         request_.resume, config_.run.dir + "/checkpoints", *files_, world_, [&](const Manifest& manifest) {
           warnings = check_resume_config(parse_config(manifest.state.config_text, "checkpoint"), config_);
           check_same_data(manifest, description_, config_.data.allow_change);
-          return load_targets(*model_, optimizer_.get());
+          return state_targets(*shards_, *optimizer_);
         });
   });
   for (const auto& note : loaded.notes) say(note);
@@ -187,7 +167,7 @@ void TrainingRun::start_services() {
   plan.data_ranks = layout_.data;
   plan.data_rank = mesh_->coordinate().dp;
   plan.micro_batch = layout_.micro_batch;
-  plan.ranges = reader_ranges(sequence_, mesh_->coordinate().ring);
+  plan.ranges = reader_ranges(sequence_, mesh_->context_index());
   plan.prefetch = static_cast<int>(config_.data.prefetch);
   stream_ = std::make_unique<BatchStream>(train_data_, plan);
   agreed([&] {
@@ -212,16 +192,14 @@ void TrainingRun::keep_alive() {
   }
 }
 
-Snapshot TrainingRun::snapshot() {
-  return make_snapshot(*model_, *optimizer_, position_, description_, world_.rank(), world_.size());
-}
+Snapshot TrainingRun::snapshot() { return make_snapshot(*shards_, *optimizer_, position_, description_); }
 
 TrainOutcome TrainingRun::run() {
   started_ = touched_ = Clock::now();
   prepare();
   say(fmt::format("{} parameters, {} steps of {} sequences of {} tokens on {}, {} order, {} threads a rank",
-                  model_->parameters().parameter_count(), total_steps_, config_.train.batch_samples,
-                  config_.data.sequence, mesh_->describe(), to_string(layout_.order), thread_count()));
+                  model_->parameters().global_count(), total_steps_, config_.train.batch_samples, config_.data.sequence,
+                  mesh_->describe(), to_string(layout_.order), thread_count()));
   if (!valid_data_) say("no split 'valid' in the data: no evaluation");
   host_allocator().reset_peak();
   while (position_.step < total_steps_) {
@@ -281,7 +259,7 @@ void TrainingRun::guard_against_divergence(const StepResult& result) {
 void TrainingRun::check_replicas_now() {
   const bool saving = due(save_every_);
   if (!due(config_.guard.replica_check) && !(saving && config_.guard.replica_check > 0)) return;
-  agreed([&] { check_replicas(mesh_->dp_cp(), replica_tensors(model_->parameters())); });
+  agreed([&] { check_replicas(*shards_); });
 }
 
 // Everything that only one rank can know becomes global here, once per step.
@@ -378,9 +356,9 @@ void TrainingRun::evaluate_now() {
   plan.data_ranks = layout_.data;
   plan.data_rank = mesh_->coordinate().dp;
   plan.micro_batch = layout_.micro_batch;
-  plan.ranges = reader_ranges(sequence_, mesh_->coordinate().ring);
+  plan.ranges = reader_ranges(sequence_, mesh_->context_index());
   BatchStream stream(valid_data_, plan);
-  const auto result = evaluate(*model_, *mesh_, sequence_, stream, [&] { keep_alive(); });
+  const auto result = evaluate(*model_, *mesh_, shards_.get(), sequence_, stream, [&] { keep_alive(); });
   outcome_.valid_loss = result.loss();
   if (is_root()) {
     StepMetrics m;
@@ -395,17 +373,20 @@ void TrainingRun::evaluate_now() {
     metrics_->write(m);
     say(fmt::format("valid {}/{}  loss {:.4f}  perplexity {:.2f}{}", position_.step, total_steps_, m.loss,
                     std::exp(m.loss), m.bits_per_byte ? fmt::format("  {:.4f} bits/byte", *m.bits_per_byte) : ""));
-    write_sample();
   }
+  write_sample();
 }
 
 void TrainingRun::write_sample() {
   if (config_.eval.prompt.empty()) return;
+  // The generator runs on one rank with all weights: where they are shared out, they are collected first.
+  const auto collected = collect_model(*model_, *shards_);
+  if (!is_root()) return;
   auto tokenizer = make_tokenizer(train_data_->tokenizer());
   const auto ids = encode(*tokenizer, config_.eval.prompt);
   if (ids.empty()) return;
   std::vector<int32_t> prompt(ids.begin(), ids.end());
-  Generator generator(*model_, config_.data.sequence);
+  Generator generator(collected ? *collected : *model_, config_.data.sequence);
   SamplingOptions options;
   options.temperature = 0.8;
   options.seed = static_cast<uint64_t>(config_.run.seed);
@@ -424,7 +405,7 @@ void TrainingRun::finish() {
   watchdog_->enter(Section::save, position_.step);
   if (last_saved_ != position_.step) {
     agreed([&] {
-      check_replicas(mesh_->dp_cp(), replica_tensors(model_->parameters()));
+      check_replicas(*shards_);
       const SaveStatus mine = writer_->status();
       std::array<int64_t, 2> flags{mine.busy, mine.failure};
       agree(world_, flags);

@@ -79,6 +79,7 @@ class TrainingRun {
   DatasetFiles dataset_;
   std::shared_ptr<Corpus> train_data_, valid_data_;
   std::unique_ptr<LanguageModel> model_;
+  std::unique_ptr<ParameterShards> shards_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<TrainingStep> step_;
   std::unique_ptr<CheckpointWriter> writer_;

@@ -2,17 +2,15 @@
 #include "trainer/training_state.h"
 
 #include "kernels/error.h"
+#include "trainer/state_slices.h"
 #include "trainer/version.h"
 
 namespace farsight {
 
-Snapshot make_snapshot(LanguageModel& model, const Optimizer& optimizer, const TrainingPosition& position,
-                       const StateDescription& description, int rank, int ranks) {
-  std::vector<TensorSlice> all;
-  for (const auto& p : model.parameters().parameters()) all.push_back(whole_slice(p.name, p.value));
-  for (const auto& s : optimizer.state()) all.push_back(whole_slice(s.name, s.tensor));
+Snapshot make_snapshot(const ParameterShards& shards, const Optimizer& optimizer, const TrainingPosition& position,
+                       const StateDescription& description) {
   Snapshot snapshot;
-  snapshot.slices = writer_share(all, rank, ranks);
+  snapshot.slices = state_slices(shards, optimizer);
   auto& state = snapshot.state;
   state.step = position.step;
   state.tokens = position.tokens;
@@ -29,11 +27,9 @@ Snapshot make_snapshot(LanguageModel& model, const Optimizer& optimizer, const T
   return snapshot;
 }
 
-std::vector<TensorTarget> load_targets(LanguageModel& model, const Optimizer* optimizer) {
+std::vector<TensorTarget> weight_targets(LanguageModel& model) {
   std::vector<TensorTarget> targets;
   for (const auto& p : model.parameters().parameters()) targets.push_back(whole_target(p.name, p.value));
-  if (optimizer == nullptr) return targets;
-  for (const auto& s : optimizer->state()) targets.push_back(whole_target(s.name, s.tensor));
   return targets;
 }
 

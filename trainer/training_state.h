@@ -31,12 +31,12 @@ struct StateDescription {
   int64_t world = 1;
 };
 
-// This rank's part of a save: all state is replicated, so the ranks share the writing evenly.
-Snapshot make_snapshot(LanguageModel& model, const Optimizer& optimizer, const TrainingPosition& position,
-                       const StateDescription& description, int rank, int ranks);
+// This rank's part of a save.
+Snapshot make_snapshot(const ParameterShards& shards, const Optimizer& optimizer, const TrainingPosition& position,
+                       const StateDescription& description);
 
-// Weights, and with an optimizer its state too: where a load puts them.
-std::vector<TensorTarget> load_targets(LanguageModel& model, const Optimizer* optimizer);
+// Where a load puts the weights of a model that is here whole.
+std::vector<TensorTarget> weight_targets(LanguageModel& model);
 
 // Error{data} when the checkpoint was trained with another tokeniser, naming both fingerprints; also when its data are
 // others than `description` says, unless allow_change.

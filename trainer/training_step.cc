@@ -32,13 +32,13 @@ SequenceBatch sequence_batch(const MicroBatch& micro, const SequenceLayout& layo
   return out;
 }
 
-TrainingStep::TrainingStep(LanguageModel& model, Optimizer& optimizer, Mesh& mesh, StepOptions options,
-                           int64_t bucket_bytes)
+TrainingStep::TrainingStep(LanguageModel& model, ParameterShards& shards, Optimizer& optimizer, StepOptions options)
     : model_(model),
+      shards_(shards),
       optimizer_(optimizer),
-      mesh_(mesh),
+      mesh_(shards.mesh()),
       options_(std::move(options)),
-      reducer_(model.parameters(), mesh.dp_cp(), bucket_bytes) {}
+      reducer_(shards) {}
 
 int64_t TrainingStep::count_targets(int64_t local_targets) {
   std::array<int64_t, 1> count{local_targets};
@@ -49,60 +49,65 @@ int64_t TrainingStep::count_targets(int64_t local_targets) {
 StepResult TrainingStep::accumulate(const StepBatch& batch, int64_t step, int64_t targets) {
   StepResult result;
   result.targets = targets;
-  auto& store = model_.parameters();
   ModelPass pass;
   pass.seed = options_.seed;
   pass.step = static_cast<uint64_t>(step);
   pass.loss_scale = 1.0 / static_cast<double>(targets);
   pass.entropy_scale = entropy_scale(model_.spec(), batch, options_.layout.tokens(), mesh_.shape().extent(Axis::dp));
-  store.begin_gradients();
+  pass.shards = &shards_;
+  reducer_.begin_step();
   std::array<double, 2> sums{};
   for (size_t i = 0; i < batch.micro.size(); ++i) {
     const auto sequence = sequence_batch(batch.micro[i], options_.layout);
-    const auto rows = sequence.rows(mesh_.coordinate().ring);
+    const auto rows = sequence.rows(mesh_.context_index());
     Tape tape;
-    if (i + 1 == batch.micro.size()) {
-      reducer_.begin();
-      tape.on_gradient_ready(reducer_.handler());
-    }
-    const auto loss = model_.loss(tape, mesh_.ring(), model_batch(batch.micro[i], sequence, rows), pass);
+    shards_.begin_pass(/*training=*/true);
+    reducer_.begin(/*last=*/i + 1 == batch.micro.size());
+    tape.on_gradient_ready(reducer_.handler());
+    const auto loss = model_.loss(tape, mesh_, model_batch(batch.micro[i], sequence, rows), pass);
     tape.backward(loss.root);
+    result.exposed_ms += reducer_.finish().exposed_ms;
+    shards_.end_pass();
     sums[0] += loss.loss_sum;
     sums[1] += loss.entropy_sum;
   }
-  store.finish_gradients();
-  result.exposed_ms = reducer_.finish().exposed_ms;
-  mesh_.dp_cp().all_reduce(std::span<double>(sums), ReduceOp::sum);
+  mesh_.world().all_reduce(std::span<double>(sums), ReduceOp::sum);
   result.loss = sums[0] * pass.loss_scale;
   result.entropy = sums[1] * pass.entropy_scale;
-  result.grad_norm = gradient_norm(store, mesh_);
+  result.grad_norm = gradient_norm(shards_);
   return result;
 }
 
 void TrainingStep::update(StepResult& result, double rate, int64_t step) {
   result.updated = std::isfinite(result.grad_norm) && std::isfinite(result.loss);
-  if (result.updated) optimizer_.update(rate, clip_factor(result.grad_norm, options_.clip), step + 1);
+  if (!result.updated) return;
+  optimizer_.update(rate, clip_factor(result.grad_norm, options_.clip), step + 1);
+  shards_.gather_values();
 }
 
-EvaluationResult evaluate(LanguageModel& model, Mesh& mesh, const SequenceLayout& layout, BatchStream& stream,
-                          const std::function<void()>& on_batch) {
+EvaluationResult evaluate(LanguageModel& model, Mesh& mesh, ParameterShards* shards, const SequenceLayout& layout,
+                          BatchStream& stream, const std::function<void()>& on_batch) {
   EvaluationResult result;
   ModelPass pass;
   pass.training = false;
+  pass.shards = shards;
   while (const StepBatch* step = stream.next()) {
     for (const auto& micro : step->micro) {
       const auto sequence = sequence_batch(micro, layout);
-      const auto rows = sequence.rows(mesh.coordinate().ring);
+      const auto rows = sequence.rows(mesh.context_index());
       Tape tape(/*recording=*/false);
-      result.loss_sum += model.loss(tape, mesh.ring(), model_batch(micro, sequence, rows), pass).loss_sum;
-      result.targets += micro.valid_labels;
+      if (shards != nullptr) shards->begin_pass(/*training=*/false);
+      result.loss_sum += model.loss(tape, mesh, model_batch(micro, sequence, rows), pass).loss_sum;
+      if (shards != nullptr) shards->end_pass();
+      // Tensor ranks read the same tokens: the first one counts.
+      if (mesh.coordinate().tp == 0) result.targets += micro.valid_labels;
       if (on_batch) on_batch();
     }
   }
   std::array<double, 1> sum{result.loss_sum};
   std::array<int64_t, 1> count{result.targets};
-  mesh.dp_cp().all_reduce(std::span<double>(sum), ReduceOp::sum);
-  mesh.dp_cp().all_reduce(std::span<int64_t>(count), ReduceOp::sum);
+  mesh.world().all_reduce(std::span<double>(sum), ReduceOp::sum);
+  mesh.world().all_reduce(std::span<int64_t>(count), ReduceOp::sum);
   return {sum[0], count[0]};
 }
 

@@ -10,6 +10,7 @@
 #include "data/reader.h"
 #include "parallel/gradients.h"
 #include "parallel/mesh.h"
+#include "parallel/parameter_shards.h"
 #include "parallel/sequence_batch.h"
 #include "trainer/model.h"
 #include "trainer/optimizer.h"
@@ -19,7 +20,7 @@ namespace farsight {
 struct StepOptions {
   uint64_t seed = 0;
   double clip = 1.0;      // global norm; 0 = off
-  SequenceLayout layout;  // T positions over the owners of the ring
+  SequenceLayout layout;  // T positions over the context ranks
 };
 
 struct StepResult {
@@ -33,24 +34,27 @@ struct StepResult {
 
 class TrainingStep {
  public:
-  TrainingStep(LanguageModel& model, Optimizer& optimizer, Mesh& mesh, StepOptions options, int64_t bucket_bytes);
+  // All must outlive the object; `shards` are those of the model's parameters and know the mesh.
+  TrainingStep(LanguageModel& model, ParameterShards& shards, Optimizer& optimizer, StepOptions options);
 
   // Number of valid targets of the step over all ranks. Collective over the mesh.
   int64_t count_targets(int64_t local_targets);
-  // Forward, backward, reduction: on return every rank holds the complete gradients. Collective. targets > 0.
+  // Forward, backward, reduction: on return every rank holds the complete gradients of its shards. Collective.
+  // targets > 0.
   StepResult accumulate(const StepBatch& batch, int64_t step, int64_t targets);
-  // Clips and updates unless the norm is not finite (result.updated says so). rate: learning rate.
+  // Clips and updates unless the norm is not finite (result.updated says so). rate: learning rate. Collective.
   void update(StepResult& result, double rate, int64_t step);
 
  private:
   LanguageModel& model_;
+  ParameterShards& shards_;
   Optimizer& optimizer_;
   Mesh& mesh_;
   StepOptions options_;
   GradientReducer reducer_;
 };
 
-// The sequence description of a micro-batch, equal on all ranks of its ring.
+// The sequence description of a micro-batch, equal on all its context ranks.
 SequenceBatch sequence_batch(const MicroBatch& micro, const SequenceLayout& layout);
 
 struct EvaluationResult {
@@ -60,8 +64,8 @@ struct EvaluationResult {
 };
 
 // Sum and count over everything the stream delivers, all ranks. Collective; every rank's stream has the same length.
-// on_batch (may be empty) is called after each micro-batch.
-EvaluationResult evaluate(LanguageModel& model, Mesh& mesh, const SequenceLayout& layout, BatchStream& stream,
-                          const std::function<void()>& on_batch);
+// on_batch (may be empty) is called after each micro-batch. `shards` null: all parameters are here.
+EvaluationResult evaluate(LanguageModel& model, Mesh& mesh, ParameterShards* shards, const SequenceLayout& layout,
+                          BatchStream& stream, const std::function<void()>& on_batch);
 
 }  // namespace farsight

@@ -15,6 +15,7 @@
 #include "parallel/agree.h"
 #include "parallel/flight_log.h"
 #include "parallel/placement.h"
+#include "parallel/replica_check.h"
 
 namespace farsight::testing {
 

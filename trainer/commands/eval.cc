@@ -48,9 +48,9 @@ EvaluationResult evaluate_split(Communicator& world, TrainedModel& trained, cons
   plan.shuffle = Shuffle::none;
   plan.sample_limit = corpus->samples();
   plan.global_batch = plan.micro_batch = kRowsPerPass;
-  plan.ranges = reader_ranges(layout, mesh.coordinate().ring);
+  plan.ranges = reader_ranges(layout, mesh.context_index());
   BatchStream stream(corpus, plan);
-  return evaluate(*trained.model, mesh, layout, stream, {});
+  return evaluate(*trained.model, mesh, /*shards=*/nullptr, layout, stream, {});
 }
 
 int evaluate_run(Communicator& world, const Evaluation& job, std::ostream& out) {

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "parallel/parameter_shards.h"
+
+#include <algorithm>
+
+#include "kernels/error.h"
+
+namespace farsight {
+
+ParameterShards::ParameterShards(ParameterStore& store, Mesh& mesh, std::span<const Placement> placements,
+                                 int64_t stage, int64_t bucket_bytes)
+    : store_(store), mesh_(mesh), placements_(placements), stage_(stage) {
+  if (stage < 0 || stage > 3) fail(ErrorKind::internal, "parameter shards: stage {} is not in [0, 3]", stage);
+  store.allocate({.values = stage < 3, .gradients = stage < 2});
+  buckets_ = plan_buckets(store, placements, mesh.shape(), bucket_bytes, /*by_unit=*/stage >= 2);
+  if (stage == 0) {
+    pieces_.push_back({{0, store.slab_elements()}, 0});
+    packed_elements_ = store.slab_elements();
+    return;
+  }
+  const int64_t ranks = mesh.shape().extent(Axis::zero);
+  const int64_t index = mesh.shape().index(mesh.world().rank(), Axis::zero);
+  for (const auto& bucket : buckets_) {
+    const SlabRange own = shard_of(bucket.range, index, ranks);
+    pieces_.push_back({own, packed_elements_});
+    packed_elements_ += own.count();
+  }
+  if (stage >= 2) packed_gradients_ = Tensor::zeros({packed_elements_}, DType::f32, MemoryTag::gradient);
+  if (stage == 3) packed_values_ = Tensor::zeros({packed_elements_}, DType::f32, MemoryTag::parameter);
+}
+
+AxisSet ParameterShards::state_replicas(size_t parameter) const {
+  const AxisSet axes = replicate_axes(placements_[parameter], mesh_.shape());
+  if (stage_ == 0) return axes;
+  const AxisSet groups = mesh_.shape().extent(Axis::zrep) > 1 ? AxisSet{Axis::zrep} : AxisSet{};
+  return axes.without(kDataContextAxes) | groups;
+}
+
+std::span<float> ParameterShards::values(const StatePiece& piece) const {
+  const Tensor& slab = stage_ == 3 ? packed_values_ : store_.values();
+  const int64_t begin = stage_ == 3 ? piece.packed : piece.range.begin;
+  return slab.span<float>().subspan(static_cast<size_t>(begin), static_cast<size_t>(piece.range.count()));
+}
+
+std::span<float> ParameterShards::gradients(const StatePiece& piece) const {
+  const Tensor& slab = stage_ >= 2 ? packed_gradients_ : store_.gradients();
+  const int64_t begin = stage_ >= 2 ? piece.packed : piece.range.begin;
+  return slab.span<float>().subspan(static_cast<size_t>(begin), static_cast<size_t>(piece.range.count()));
+}
+
+Tensor ParameterShards::unit_gradients(int64_t unit) const {
+  const auto found = unit_gradients_.find(unit);
+  return found == unit_gradients_.end() ? Tensor() : found->second;
+}
+
+void ParameterShards::drop_unit_gradients(int64_t unit) {
+  if (unit_gradients_.erase(unit) > 0) store_.bind_gradients(unit, Tensor());
+}
+
+void ParameterShards::initialize(uint64_t seed) {
+  if (stage_ < 3) {
+    store_.initialize(seed);
+    return;
+  }
+  // Unit by unit, so that the whole model never stands here.
+  for (size_t u = 0; u < store_.units().size(); ++u) {
+    const auto& unit = store_.units()[u];
+    const Tensor slab = Tensor::zeros({unit.end - unit.begin}, DType::f32, MemoryTag::parameter);
+    store_.bind_values(static_cast<int64_t>(u), slab);
+    store_.initialize(seed);
+    store_.bind_values(static_cast<int64_t>(u), Tensor());
+    for (const auto& piece : pieces_) {
+      if (piece.range.begin < unit.begin || piece.range.end > unit.end || piece.range.count() == 0) continue;
+      std::copy_n(slab.data<float>() + piece.range.begin - unit.begin, piece.range.count(), values(piece).data());
+    }
+  }
+}
+
+void ParameterShards::gather_values() {
+  if (stage_ == 0 || stage_ == 3) return;
+  Communicator& zero = mesh_.communicator({Axis::zero});
+  const auto slab = store_.values().span<float>();
+  std::vector<RequestPtr> requests;
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    const SlabRange& range = buckets_[b].range;
+    const auto all = slab.subspan(static_cast<size_t>(range.begin), static_cast<size_t>(range.count()));
+    requests.push_back(zero.all_gather_async(std::as_bytes(values(pieces_[b])), std::as_writable_bytes(all),
+                                             shard_counts(range, zero.size(), sizeof(float))));
+  }
+  for (const auto& request : requests) request->wait();
+}
+
+void ParameterShards::start_gathering(int64_t unit) {
+  const bool exists = unit >= 0 && unit < static_cast<int64_t>(store_.units().size());
+  if (!exists || gathered_.contains(unit)) return;
+  const auto& range = store_.units()[static_cast<size_t>(unit)];
+  Communicator& zero = mesh_.communicator({Axis::zero});
+  Gathering& gathering = gathered_[unit];
+  gathering.slab = Tensor::empty({range.end - range.begin}, DType::f32, MemoryTag::parameter);
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    if (buckets_[b].unit != unit) continue;
+    const SlabRange& bucket = buckets_[b].range;
+    const auto all = gathering.slab.span<float>().subspan(static_cast<size_t>(bucket.begin - range.begin),
+                                                          static_cast<size_t>(bucket.count()));
+    gathering.requests.push_back(zero.all_gather_async(std::as_bytes(values(pieces_[b])), std::as_writable_bytes(all),
+                                                       shard_counts(bucket, zero.size(), sizeof(float))));
+  }
+}
+
+void ParameterShards::finish_gathering(int64_t unit) {
+  start_gathering(unit);
+  Gathering& gathering = gathered_.at(unit);
+  for (const auto& request : gathering.requests) request->wait();
+  gathering.requests.clear();
+  store_.bind_values(unit, gathering.slab);
+}
+
+void ParameterShards::release(int64_t unit) {
+  store_.bind_values(unit, Tensor());
+  gathered_.erase(unit);
+}
+
+void ParameterShards::bind_gradients(int64_t unit) {
+  const auto& range = store_.units()[static_cast<size_t>(unit)];
+  // Zeroed: the gaps between parameters take part in the reduction.
+  const Tensor slab = Tensor::zeros({range.end - range.begin}, DType::f32, MemoryTag::gradient);
+  store_.bind_gradients(unit, slab);
+  unit_gradients_[unit] = slab;
+}
+
+void ParameterShards::begin_pass(bool training) {
+  if (stage_ == 3) {
+    finish_gathering(0);
+    finish_gathering(last_unit());
+  }
+  if (stage_ < 2 || !training) return;
+  bind_gradients(0);
+  if (last_unit() > 0) bind_gradients(last_unit());
+}
+
+void ParameterShards::end_pass() {
+  if (stage_ < 3) return;
+  release(0);
+  if (last_unit() > 0) release(last_unit());
+}
+
+void ParameterShards::enter(Tape& tape, int64_t unit) {
+  if (stage_ < 3) return;
+  finish_gathering(unit);
+  start_gathering(unit + 1);
+  // Recorded before the unit's operations, so run after all of them.
+  tape.at_backward([this, unit] { release(unit); });
+}
+
+void ParameterShards::leave(Tape& tape, int64_t unit) {
+  if (stage_ == 3) release(unit);
+  if (stage_ < 2) return;
+  tape.at_backward([this, unit] {
+    if (stage_ == 3) {
+      finish_gathering(unit);
+      if (unit > 1) start_gathering(unit - 1);
+    }
+    bind_gradients(unit);
+  });
+}
+
+}  // namespace farsight

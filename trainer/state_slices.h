@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state of training as slices of logical tensors: what this rank writes into a checkpoint and where a load puts
+// what it reads. Derived from placements and ZeRO shards; names and boxes are global, so that any layout reads what any
+// other one wrote.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/parameter.h"
+#include "parallel/parameter_shards.h"
+#include "trainer/checkpoint/tensor_slice.h"
+#include "trainer/optimizer.h"
+
+namespace farsight {
+
+// A run of elements that is a hyper-rectangle of the logical tensor.
+struct FlatBox {
+  Shape offset, shape;  // of the logical tensor
+  int64_t begin = 0;    // first element within the slice
+};
+// The elements [begin, end) of a slice, row-major, as boxes in ascending order: at most 2 * rank - 1 of them.
+std::vector<FlatBox> flat_boxes(const ParameterSlice& slice, int64_t begin, int64_t end);
+
+// Everything that rank `mesh.world().rank()` has to write: ranks that hold the same share the writing evenly. The
+// slices point into the parameters and the optimizer.
+std::vector<TensorSlice> state_slices(const ParameterShards& shards, const Optimizer& optimizer);
+
+// Where a load puts weights and optimizer state of this rank. After it ParameterShards::gather_values() is not needed:
+// the values of stages 0 to 2 are loaded whole.
+std::vector<TensorTarget> state_targets(const ParameterShards& shards, const Optimizer& optimizer);
+
+}  // namespace farsight
