@@ -7,8 +7,8 @@
 #include <gtest/gtest.h>
 
 #include "kernels/error.h"
-#include "parallel/gradients.h"
 #include "parallel/inproc_comm.h"
+#include "parallel/replica_check.h"
 
 namespace farsight {
 namespace {
