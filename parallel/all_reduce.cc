@@ -1,45 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "parallel/all_reduce.h"
 
-#include <array>
+#include <algorithm>
 
-#include "kernels/parallel_for.h"
+#include "parallel/ordered_reduce.h"
 
 namespace farsight {
-
-namespace {
-
-constexpr int64_t kBlock = 1024;  // elements; contributions of a block stay in the first-level cache
-
-template <typename T>
-void reduce_block(std::span<const T* const> contributions, T* out, int64_t begin, int64_t count, ReduceOp op) {
-  std::array<T, kBlock> sum;
-  std::copy_n(contributions[0] + begin, count, sum.data());
-  for (size_t r = 1; r < contributions.size(); ++r) {
-    const T* x = contributions[r] + begin;
-    if (op == ReduceOp::sum) {
-      for (int64_t i = 0; i < count; ++i) sum[static_cast<size_t>(i)] += x[i];
-    } else {
-      for (int64_t i = 0; i < count; ++i) {
-        auto& s = sum[static_cast<size_t>(i)];
-        s = reduce_pair(s, x[i], op);
-      }
-    }
-  }
-  std::copy_n(sum.data(), count, out + begin);
-}
-
-}  // namespace
-
-template <typename T>
-void reduce_in_order(std::span<const T* const> contributions, T* out, int64_t count, ReduceOp op) {
-  const int64_t blocks = (count + kBlock - 1) / kBlock;
-  parallel_for(blocks, /*grain=*/64, [&](int64_t first, int64_t last) {
-    for (int64_t b = first; b < last; ++b) {
-      reduce_block(contributions, out, b * kBlock, std::min(kBlock, count - b * kBlock), op);
-    }
-  });
-}
 
 template <typename T>
 LargeAllReduce<T>::LargeAllReduce(Transport& transport, std::span<T> data, ReduceOp op, int tag, int64_t piece_bytes)
@@ -128,9 +94,6 @@ bool LargeAllReduce<T>::advance() {
   }
 }
 
-template void reduce_in_order<float>(std::span<const float* const>, float*, int64_t, ReduceOp);
-template void reduce_in_order<double>(std::span<const double* const>, double*, int64_t, ReduceOp);
-template void reduce_in_order<int64_t>(std::span<const int64_t* const>, int64_t*, int64_t, ReduceOp);
 template class LargeAllReduce<float>;
 template class LargeAllReduce<double>;
 template class LargeAllReduce<int64_t>;

@@ -1,35 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The large all-reduce as an operation that advances in steps, and the element-wise arithmetic of reductions.
+// The large all-reduce over messages, as an operation that advances in steps.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "kernels/tensor.h"
 #include "parallel/comm.h"
-#include "parallel/message_communicator.h"
+#include "parallel/rank_engine.h"
 #include "parallel/transport.h"
 
 namespace farsight {
-
-template <typename T>
-T reduce_pair(T a, T b, ReduceOp op) {
-  switch (op) {
-    case ReduceOp::sum:
-      return a + b;
-    case ReduceOp::max:
-      return a > b || a != a ? a : b;  // NaN on either side stays NaN
-    case ReduceOp::min:
-      return a < b || a != a ? a : b;
-  }
-  return a;
-}
-
-// out = contributions[0] op contributions[1] op ... in that order. `out` may be one of the contributions.
-template <typename T>
-void reduce_in_order(std::span<const T* const> contributions, T* out, int64_t count, ReduceOp op);
 
 // Reduces `data` over the group in pieces of `piece` elements. In each piece rank r owns the r-th of n balanced chunks:
 // first everyone sends every owner its contribution, then every owner sends the result to everyone.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "parallel/inproc_comm.h"
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -16,6 +18,7 @@
 #include "kernels/parallel_for.h"
 #include "kernels/random.h"
 #include "parallel/message_communicator.h"
+#include "parallel/shared_threads.h"
 #include "parallel/transport.h"
 
 namespace farsight {
@@ -27,7 +30,10 @@ class MailRoom {
  public:
   using Key = std::tuple<uint64_t, int, int, int>;  // group, source, destination (world ranks), tag
 
-  explicit MailRoom(int ranks) : ended_(static_cast<size_t>(ranks), false) {}
+  MailRoom(int ranks, const CommOptions& options, int threads_per_rank)
+      : ended_(static_cast<size_t>(ranks)),
+        piece_bytes_(SharedArea::suitable_piece(threads_per_rank, options.window_bytes)),
+        direct_(options.direct) {}
 
   void put(const Key& key, const std::byte* data, int64_t bytes) {
     std::vector<std::byte> letter(data, data + bytes);
@@ -50,11 +56,7 @@ class MailRoom {
     Box& box = mail_[key];
     const auto found = box.letters.find(number);
     if (found == box.letters.end()) {
-      const int source = std::get<1>(key);
-      if (ended_[static_cast<size_t>(source)]) {
-        if (error_) fail(ErrorKind::environment, "rank {} has failed; this rank stops too", failed_rank_);
-        fail(ErrorKind::internal, "rank {} waits for rank {}, which has returned", std::get<2>(key), source);
-      }
+      if (has_ended(std::get<1>(key))) fail_for(std::get<1>(key), std::get<2>(key));
       return false;
     }
     const std::vector<std::byte> letter = std::move(found->second);
@@ -67,6 +69,25 @@ class MailRoom {
     return true;
   }
 
+  bool has_ended(int rank) const { return ended_[static_cast<size_t>(rank)].load(std::memory_order_acquire); }
+
+  // `waiting` learns that `missing` will never answer.
+  [[noreturn]] void report_ended(int missing, int waiting) {
+    const std::lock_guard lock(mutex_);
+    fail_for(missing, waiting);
+  }
+
+  // What the members of a group hold together; lives as long as one of them does.
+  std::shared_ptr<ThreadGroup> group(uint64_t key, int ranks) {
+    const std::lock_guard lock(mutex_);
+    std::weak_ptr<ThreadGroup>& known = groups_[key];
+    std::shared_ptr<ThreadGroup> group = known.lock();
+    if (!group) known = group = std::make_shared<ThreadGroup>(ranks, piece_bytes_, direct_);
+    return group;
+  }
+
+  void wake() { changed_.notify_all(); }
+
   void wait_a_little() {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, std::chrono::microseconds(100));
@@ -75,11 +96,11 @@ class MailRoom {
   // A rank has ended; the first error is the job's, and ranks that wait for this one end too, in turn.
   void end(int rank, const std::exception_ptr& error) {
     const std::lock_guard lock(mutex_);
-    ended_[static_cast<size_t>(rank)] = true;
     if (error && !error_) {
       error_ = error;
       failed_rank_ = rank;
     }
+    ended_[static_cast<size_t>(rank)].store(true, std::memory_order_release);
     changed_.notify_all();
   }
 
@@ -91,10 +112,18 @@ class MailRoom {
     std::map<uint64_t, std::vector<std::byte>> letters;  // by number of the sending
   };
 
+  [[noreturn]] void fail_for(int missing, int waiting) const {
+    if (error_) fail(ErrorKind::environment, "rank {} has failed; this rank stops too", failed_rank_);
+    fail(ErrorKind::internal, "rank {} waits for rank {}, which has returned", waiting, missing);
+  }
+
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<Key, Box> mail_;
-  std::vector<bool> ended_;
+  std::map<uint64_t, std::weak_ptr<ThreadGroup>> groups_;
+  std::vector<std::atomic<bool>> ended_;
+  int64_t piece_bytes_;
+  bool direct_;
   std::exception_ptr error_;
   int failed_rank_ = -1;
 };
@@ -125,7 +154,9 @@ class IncomingMessage final : public Message {
 class ThreadTransport final : public Transport {
  public:
   ThreadTransport(MailRoom& room, uint64_t group, std::vector<int> members, int rank)
-      : room_(room), group_(group), members_(std::move(members)), rank_(rank) {}
+      : room_(room), group_(group), members_(std::move(members)), rank_(rank) {
+    if (size() > 1) area_ = make_thread_area(room.group(group, size()), rank, events());
+  }
 
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(members_.size()); }
@@ -155,17 +186,23 @@ class ThreadTransport final : public Transport {
     const uint64_t fields[] = {group_, serial, static_cast<uint64_t>(static_cast<int64_t>(colour))};
     return std::make_unique<ThreadTransport>(room_, hash64(fields), std::move(world), mine);
   }
+  SharedArea* shared() override { return area_.get(); }
   [[noreturn]] void abort(int code) override {
     fail(ErrorKind::environment, "rank {} ended the job with exit code {}", world_rank(rank_), code);
   }
 
  private:
   int world_rank(int r) const { return members_[static_cast<size_t>(r)]; }
+  ThreadEvents events() {
+    return {[this](int r) { return room_.has_ended(world_rank(r)); },
+            [this](int r) { room_.report_ended(world_rank(r), world_rank(rank_)); }, [this] { room_.wake(); }};
+  }
 
   MailRoom& room_;
   uint64_t group_;
   std::vector<int> members_;
   int rank_;
+  std::unique_ptr<SharedArea> area_;
 };
 
 void run_rank(MailRoom& room, int rank, int ranks, const std::function<void(Communicator&)>& body,
@@ -189,7 +226,7 @@ void run_rank(MailRoom& room, int rank, int ranks, const std::function<void(Comm
 void run_in_process(int ranks, const std::function<void(Communicator& world)>& body, const CommOptions& options,
                     int threads_per_rank) {
   if (ranks < 1) fail(ErrorKind::internal, "run_in_process: {} ranks", ranks);
-  MailRoom room(ranks);
+  MailRoom room(ranks, options, threads_per_rank);
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back(run_rank, std::ref(room), r, ranks, std::cref(body), std::cref(options), threads_per_rank);

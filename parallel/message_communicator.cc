@@ -12,7 +12,9 @@
 #include "kernels/error.h"
 #include "kernels/random.h"
 #include "parallel/all_reduce.h"
+#include "parallel/ordered_reduce.h"
 #include "parallel/reduce_scatter.h"
+#include "parallel/shared_collective.h"
 
 namespace farsight {
 
@@ -51,66 +53,7 @@ class AllOf final : public Operation {
   std::vector<std::unique_ptr<Operation>> parts_;
 };
 
-// Keeps an operation registered with the engine until it has finished.
-class EngineRequest final : public Request {
- public:
-  EngineRequest(std::unique_ptr<Operation> operation, std::shared_ptr<RankEngine> engine, Transport& transport,
-                uint64_t sequence)
-      : tracked_(std::move(operation)), engine_(std::move(engine)), transport_(transport), sequence_(sequence) {
-    engine_->add(&tracked_);
-  }
-  ~EngineRequest() override {
-    // During unwinding the other ranks may never answer: the transfer is abandoned and the job ends.
-    if (std::uncaught_exceptions() == exceptions_) {
-      try {
-        wait();
-      } catch (...) {  // a destructor has nobody to tell; the next operation on the communicator reports it
-      }
-    }
-    if (!finished_) engine_->remove(&tracked_);
-  }
-  bool test() override {
-    if (finished_) return true;
-    engine_->progress();
-    return settle();
-  }
-  void wait() override {
-    for (int64_t fruitless = 0; !test(); ++fruitless) transport_.idle(fruitless);
-  }
-
- private:
-  struct Tracked final : Operation {
-    explicit Tracked(std::unique_ptr<Operation> o) : operation(std::move(o)) {}
-    bool advance() override {
-      finished = finished || operation->advance();
-      return finished;
-    }
-    std::unique_ptr<Operation> operation;
-    bool finished = false;
-  };
-
-  bool settle() {
-    if (!tracked_.finished) return false;
-    finished_ = true;
-    engine_->remove(&tracked_);
-    engine_->log.finish(sequence_);
-    tracked_.operation.reset();
-    return true;
-  }
-
-  Tracked tracked_;
-  std::shared_ptr<RankEngine> engine_;
-  Transport& transport_;
-  uint64_t sequence_;
-  bool finished_ = false;
-  int exceptions_ = std::uncaught_exceptions();
-};
-
 }  // namespace
-
-void RankEngine::progress() {
-  for (Operation* operation : active_) operation->advance();
-}
 
 MessageCommunicator::MessageCommunicator(std::unique_ptr<Transport> transport, std::shared_ptr<RankEngine> engine,
                                          std::string name)
@@ -145,6 +88,16 @@ int64_t MessageCommunicator::largest_piece() const {
   return std::min(engine_->options.staging_bytes, engine_->options.piece_bytes);
 }
 
+SharedArea* MessageCommunicator::shared(int64_t bytes) const {
+  return bytes >= engine_->options.shared_bytes ? transport_->shared() : nullptr;
+}
+
+template <typename T>
+std::unique_ptr<Operation> MessageCommunicator::large_all_reduce(std::span<T> data, ReduceOp op, int tag) {
+  if (SharedArea* area = shared(static_cast<int64_t>(data.size_bytes()))) return shared_all_reduce(*area, data, op);
+  return std::make_unique<LargeAllReduce<T>>(*transport_, data, op, tag, largest_piece());
+}
+
 void MessageCommunicator::wait(Operation& operation) {
   for (int64_t fruitless = 0; !operation.advance(); ++fruitless) {
     engine_->progress();
@@ -166,7 +119,7 @@ std::unique_ptr<Operation> MessageCommunicator::message(bool sending, std::byte*
 }
 
 RequestPtr MessageCommunicator::make_request(std::unique_ptr<Operation> operation, uint64_t sequence) {
-  return std::make_unique<EngineRequest>(std::move(operation), engine_, *transport_, sequence);
+  return farsight::make_request(std::move(operation), engine_, *transport_, sequence);
 }
 
 void MessageCommunicator::exchange(const std::byte* out, int64_t out_bytes, int to, std::byte* in, int64_t in_bytes,
@@ -240,11 +193,11 @@ void MessageCommunicator::reduce(std::span<T> data, ReduceOp op, const CallSite&
   check("all_reduce", static_cast<int>(op), static_cast<int64_t>(data.size()), type_name<T>(), at);
   const uint64_t sequence = log("all_reduce", -1, static_cast<int64_t>(data.size()), type_name<T>(), at);
   const int tag = collective_tag();
-  if (static_cast<int64_t>(data.size_bytes()) <= kSmallBytes) {
+  const auto bytes = static_cast<int64_t>(data.size_bytes());
+  if (bytes <= kSmallBytes && shared(bytes) == nullptr) {
     if (size() > 1 && !data.empty()) reduce_small(data, op, tag);
   } else {
-    LargeAllReduce<T> operation(*transport_, data, op, tag, largest_piece());
-    wait(operation);
+    wait(*large_all_reduce(data, op, tag));
   }
   engine_->log.finish(sequence);
 }
@@ -256,8 +209,7 @@ void MessageCommunicator::all_reduce(std::span<int64_t> data, ReduceOp op, CallS
 RequestPtr MessageCommunicator::all_reduce_async(std::span<float> data, ReduceOp op, CallSite at) {
   check("all_reduce_async", static_cast<int>(op), static_cast<int64_t>(data.size()), type_name<float>(), at);
   const uint64_t sequence = log("all_reduce_async", -1, static_cast<int64_t>(data.size()), type_name<float>(), at);
-  auto operation = std::make_unique<LargeAllReduce<float>>(*transport_, data, op, collective_tag(), largest_piece());
-  auto request = make_request(std::move(operation), sequence);
+  auto request = make_request(large_all_reduce(data, op, collective_tag()), sequence);
   request->test();
   return request;
 }
@@ -334,9 +286,12 @@ RequestPtr MessageCommunicator::reduce_scatter_async(std::span<const float> data
   const auto total = static_cast<int64_t>(data.size());
   check("reduce_scatter", static_cast<int>(op), total, type_name<float>(), at);
   const uint64_t sequence = log("reduce_scatter", -1, total, type_name<float>(), at);
-  return make_request(
-      std::make_unique<ReduceScatter>(*transport_, data, mine, counts, op, collective_tag(), largest_piece()),
-      sequence);
+  const int tag = collective_tag();
+  if (SharedArea* area = shared(static_cast<int64_t>(data.size_bytes()))) {
+    return make_request(shared_reduce_scatter(*area, data, mine, counts, op), sequence);
+  }
+  return make_request(std::make_unique<ReduceScatter>(*transport_, data, mine, counts, op, tag, largest_piece()),
+                      sequence);
 }
 
 RequestPtr MessageCommunicator::all_gather_async(std::span<const std::byte> mine, std::span<std::byte> all,
@@ -349,6 +304,9 @@ RequestPtr MessageCommunicator::all_gather_async(std::span<const std::byte> mine
   check("all_gather", -1, static_cast<int64_t>(all.size()), "byte", at);
   const uint64_t sequence = log("all_gather", -1, static_cast<int64_t>(all.size()), "byte", at);
   const int tag = collective_tag();
+  if (SharedArea* area = shared(static_cast<int64_t>(all.size()))) {
+    return make_request(shared_all_gather(*area, mine, all, counts), sequence);
+  }
   const int n = size();
   std::vector<std::unique_ptr<Operation>> messages;
   int64_t begin = 0;

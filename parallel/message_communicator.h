@@ -1,43 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // The collectives of Communicator over a Transport. Sums are formed in rank order:
 //   small (<= kSmallBytes)  all-gather in ceil(log2 n) rounds, then every rank adds all n contributions
-//   large                   each rank owns 1/n of a piece, receives n - 1 contributions to it, adds them, sends the
-//   sum;
-//                           2 (n-1)/n of the data leaves each rank, as in a ring, but in two steps instead of 2 (n-1)
+//   large, over messages    each rank owns 1/n of a piece, receives n - 1 contributions to it, adds them and sends the
+//                           sum: 2 (n-1)/n of the data leaves each rank, as in a ring, but in two steps, not 2 (n-1)
+//   large, in shared memory the same sums in a SharedArea, where the transport has one (shared_collective);
+//                           reduce_scatter and all_gather too
 #pragma once
 
-#include <list>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "parallel/comm.h"
 #include "parallel/flight_log.h"
+#include "parallel/rank_engine.h"
+#include "parallel/shared_area.h"
 #include "parallel/transport.h"
 
 namespace farsight {
-
-// A started operation that somebody has to drive.
-class Operation {
- public:
-  virtual ~Operation() = default;
-  virtual bool advance() = 0;  // true once finished; then never called again
-};
-
-// What all communicators of one rank share: options, the flight log and the operations under way.
-class RankEngine {
- public:
-  explicit RankEngine(const CommOptions& options) : options(options) {}
-  void add(Operation* operation) { active_.push_back(operation); }
-  void remove(Operation* operation) { active_.remove(operation); }
-  void progress();
-
-  const CommOptions options;
-  FlightLog log;
-
- private:
-  std::list<Operation*> active_;
-};
 
 class MessageCommunicator final : public Communicator {
  public:
@@ -79,6 +59,10 @@ class MessageCommunicator final : public Communicator {
   uint64_t log(const char* operation, int peer, int64_t count, const char* type, const CallSite& at);
   int collective_tag();
   int64_t largest_piece() const;  // of an all_reduce, bytes
+  // The area that a collective of this length goes through; null: messages. The same answer on all ranks.
+  SharedArea* shared(int64_t bytes) const;
+  template <typename T>
+  std::unique_ptr<Operation> large_all_reduce(std::span<T> data, ReduceOp op, int tag);
   // With checked collectives: all ranks compare what they are about to call.
   void check(const char* operation, int peer, int64_t count, const char* type, const CallSite& at);
   // blocks[r] of `bytes` bytes from every rank, own one already in place.

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "parallel/all_reduce.h"
+#include "parallel/ordered_reduce.h"
 
 namespace farsight {
 

@@ -8,7 +8,7 @@
 
 #include "kernels/tensor.h"
 #include "parallel/comm.h"
-#include "parallel/message_communicator.h"
+#include "parallel/rank_engine.h"
 #include "parallel/transport.h"
 
 namespace farsight {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Point-to-point messages between the ranks of one group: all that a back end provides. The collectives are built on it
-// once, in message_communicator, so every back end gives the same bits.
+// Point-to-point messages between the ranks of one group, and memory that they share where there is some: all that a
+// back end provides. The collectives are built on it once, in message_communicator, so every back end gives the same
+// bits.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +19,8 @@ class Message {
 };
 using MessagePtr = std::unique_ptr<Message>;
 
+class SharedArea;
+
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -32,6 +35,8 @@ class Transport {
   // The group of `members` (ranks of this one, in order of the new ranks), which all have this colour and got their
   // place by key. `serial` is equal on all ranks and differs between the splits of this transport. Collective.
   virtual std::unique_ptr<Transport> split(int colour, int key, const std::vector<int>& members, uint64_t serial) = 0;
+  // Memory that all ranks of the group reach, or null on all of them. Settled when the group is made.
+  virtual SharedArea* shared() { return nullptr; }
   [[noreturn]] virtual void abort(int code) = 0;
 };
 

@@ -11,9 +11,9 @@
 #include <gtest/gtest.h>
 
 #include "kernels/error.h"
-#include "parallel/all_reduce.h"
 #include "parallel/inproc_comm.h"
 #include "parallel/mpi_comm.h"
+#include "parallel/ordered_reduce.h"
 #include "tests/parallel/comm_cases.h"
 #include "tests/sanitized.h"
 
