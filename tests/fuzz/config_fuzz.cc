@@ -108,7 +108,7 @@ std::string check(const std::string& text, const std::vector<std::string>& overr
     for (const int64_t ranks : {1, 2, 6}) {
       try {
         const farsight::RunLayout layout = farsight::resolve_layout(config, ranks);
-        if (layout.data * layout.ring != ranks) return "layout does not use all ranks";
+        if (layout.data * layout.context() * layout.tensor != ranks) return "layout does not use all ranks";
         if (layout.data * layout.passes * layout.micro_batch != config.train.batch_samples) return "batch is lost";
       } catch (const farsight::Error& error) {
         if (!every_line_is_placed(error.what())) return error.what();

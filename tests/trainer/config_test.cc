@@ -79,10 +79,31 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{DATA "[attention]\nscore = \"cosine\"\n",
                 "lm.toml:3:9: error: attention.score = \"cosine\" is not in this build; available: scaled_dot, "
                 "additive"},
-        Refusal{DATA "[parallel]\ntensor = 4\n",
-                "lm.toml:3:10: error: parallel.tensor = 4 is not in this build; available: 1"},
-        Refusal{DATA "[parallel]\nzero = 1\n",
-                "lm.toml:3:8: error: parallel.zero = 1 is not in this build; available: 0"},
+        Refusal{DATA "[parallel]\npipeline = 4\n",
+                "lm.toml:3:12: error: parallel.pipeline = 4 is not in this build; available: 1"},
+        Refusal{DATA "[parallel]\nzero = 4\n", "lm.toml:3:8: error: parallel.zero is 4; needed: an integer 0 to 3"},
+        Refusal{
+            DATA "[parallel]\ntensor = 8\n",
+            "lm.toml:3:10: error: parallel.tensor = 8 is more than model.heads = 4: a rank would have no head; choose "
+            "tensor <= 4"},
+        Refusal{DATA "[model]\nheads = 12\nkv_heads = 3\nwidth = 48\n[parallel]\ntensor = 4\n",
+                "lm.toml:7:10: error: parallel.tensor = 4 is neither at most model.kv_heads = 3 nor a multiple of it: "
+                "a key head can be on several ranks, but not a part of one"},
+        Refusal{DATA "[parallel]\ntensor = 2\nulysses = 4\n",
+                "lm.toml:4:11: error: 4 ranks share 2 heads by all-to-all (model.heads = 4 over parallel.tensor = 2): "
+                "choose at most 2 and use parallel.ring for the others, or parallel.context = \"allgather\""},
+        Refusal{DATA "[parallel]\nring = 8\ncontext = \"ulysses\"\n",
+                "lm.toml:4:11: error: 8 ranks share 4 heads by all-to-all (model.heads = 4 over parallel.tensor = 1): "
+                "choose at most 4 and use parallel.ring for the others, or parallel.context = \"allgather\""},
+        Refusal{DATA "[parallel]\nsequence_parallel = false\n",
+                "lm.toml:3:21: error: parallel.sequence_parallel = false has no effect: it needs parallel.tensor > 1"},
+        Refusal{DATA "[parallel]\nzero_group = 2\n",
+                "lm.toml:3:14: error: parallel.zero_group = 2 has no effect: it needs parallel.zero > 0"},
+        Refusal{
+            DATA "[parallel]\ngather_heads = 1\n",
+            "lm.toml:3:16: error: parallel.gather_heads = 1 has no effect: it needs parallel.context = \"allgather\""},
+        Refusal{DATA "[parallel]\ncontext = \"2d\"\n",
+                "lm.toml:3:11: error: parallel.context is \"2d\"; needed: one of auto, ring, allgather, ulysses"},
         Refusal{DATA "[run]\ndevice = \"cuda\"\n",
                 "lm.toml:3:10: error: run.device = \"cuda\" is not in this build; available: auto, cpu"},
         Refusal{DATA "[run]\ndeterministic = false\n",
@@ -140,9 +161,11 @@ INSTANTIATE_TEST_SUITE_P(
                 "lm.toml:3:10: error: optim.min_lr = 1 is larger than optim.lr = 0.001"},
         Refusal{DATA "[optim]\nwarmup = \"2000 steps\"\n",
                 "lm.toml:3:10: error: optim.warmup = 2000 steps is longer than train.steps = 1000 steps"},
-        Refusal{DATA "data.sequence = 4\nparallel.ring = 4\nparallel.order = \"zigzag\"\n",
-                "lm.toml:3:17: error: data.sequence = 4 is too short for parallel.ring = 4 ranks in order zigzag: it "
-                "needs at least 8 tokens"},
+        Refusal{
+            DATA "data.sequence = 4\nparallel.ring = 4\nparallel.order = \"zigzag\"\n",
+            "lm.toml:3:17: error: data.sequence = 4 is too short for parallel.ring = 4 x parallel.ulysses = 1 ranks in "
+            "order zigzag: it "
+            "needs at least 8 tokens"},
         Refusal{"[run]\nseed = 1\n",
                 "lm.toml: error: data.train is missing: the HDF5 files to train on, for example train = "
                 "[\"corpus.h5\"]"},
