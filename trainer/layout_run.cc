@@ -6,13 +6,9 @@
 #include <span>
 #include <utility>
 
-#include "kernels/error.h"
 #include "parallel/replica_check.h"
 #include "trainer/collect_model.h"
-#include "trainer/model_spec.h"
-#include "trainer/optimizer.h"
-#include "trainer/run_mesh.h"
-#include "trainer/training_step.h"
+#include "trainer/layout_trainer.h"
 
 namespace farsight {
 namespace {
@@ -35,41 +31,21 @@ std::vector<int64_t> samples_of(const StepBatch& batch, Mesh& mesh) {
 LayoutRun run_layout(Communicator& world, const Config& config, const DatasetFiles& files, int64_t steps) {
   const bool root = world.rank() == 0;
   LayoutRun result;
-  const RunLayout layout = resolve_layout(config, world.size());
-  Mesh mesh(world, mesh_options(layout));
-  const SequenceLayout sequence = sequence_layout(config, layout);
-  auto corpus = open_split(files, config.data, "train", /*evaluation=*/false, "");
-  LanguageModel model(model_spec(config, corpus->tokenizer().vocab_size),
-                      model_sharding(config, mesh.shape(), world.rank()));
-  ParameterShards shards(model.parameters(), mesh, model.placements(), config.parallel.zero,
-                         config.parallel.bucket_bytes);
-  shards.initialize(static_cast<uint64_t>(config.run.seed));
-  Optimizer optimizer(shards, config.optim);
-  TrainingStep step(model, shards, optimizer, {static_cast<uint64_t>(config.run.seed), config.optim.clip, sequence});
-  StreamPlan plan;
-  plan.seed = static_cast<uint64_t>(config.run.seed);
-  plan.global_batch = config.train.batch_samples;
-  plan.data_ranks = layout.data;
-  plan.data_rank = mesh.coordinate().dp;
-  plan.micro_batch = layout.micro_batch;
-  plan.ranges = reader_ranges(sequence, mesh.context_index());
-  BatchStream stream(corpus, plan);
-  result.initial = collect_tensors(shards, /*gradients=*/false);
+  LayoutTrainer trainer(world, config, files);
+  result.initial = collect_tensors(trainer.shards(), /*gradients=*/false);
   for (int64_t s = 0; s < steps; ++s) {
-    const StepBatch* batch = stream.next();
-    auto samples = samples_of(*batch, mesh);
-    if (root) result.samples.push_back(std::move(samples));
-    const int64_t targets = step.count_targets(batch->valid_labels);
-    auto outcome = step.accumulate(*batch, s, targets);
-    if (s == 0) result.gradients = collect_tensors(shards, /*gradients=*/true);
+    auto samples = samples_of(trainer.batch(), trainer.mesh());
+    auto outcome = trainer.accumulate();
+    if (s == 0) result.gradients = collect_tensors(trainer.shards(), /*gradients=*/true);
     if (root) {
+      result.samples.push_back(std::move(samples));
       result.losses.push_back(outcome.loss);
       result.norms.push_back(outcome.grad_norm);
     }
-    step.update(outcome, config.optim.lr, s);
+    trainer.update(outcome, config.optim.lr);
   }
-  check_replicas(shards);
-  result.weights = collect_tensors(shards, /*gradients=*/false);
+  check_replicas(trainer.shards());
+  result.weights = collect_tensors(trainer.shards(), /*gradients=*/false);
   return result;
 }
 

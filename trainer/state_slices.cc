@@ -5,8 +5,11 @@
 #include <functional>
 #include <map>
 #include <numeric>
+#include <set>
 #include <string>
 #include <utility>
+
+#include "kernels/error.h"
 
 namespace farsight {
 namespace {
@@ -62,6 +65,25 @@ SliceBox box_of(std::string name, const Shape& global, Shape offset, Shape shape
   return {std::move(name), DType::f32, global, std::move(offset), std::move(shape)};
 }
 
+std::string prefix_of(const Optimizer::State& state) { return "optim." + state.name + "/"; }
+
+// Nothing of a checkpoint may be left over: a smaller model would load without a word.
+void check_known(const Manifest& manifest, const ParameterShards& shards, const Optimizer& optimizer) {
+  std::set<std::string> known;
+  for (const Parameter& p : shards.store().parameters()) {
+    known.insert(p.name);
+    for (const auto& state : optimizer.state()) known.insert(prefix_of(state) + p.name);
+  }
+  for (const auto& [name, entry] : manifest.index) {
+    if (known.contains(name)) continue;
+    fail(
+        ErrorKind::data,
+        "the checkpoint holds the tensor '{}', which this model and its optimizer do not have; was it saved by another "
+        "model?",
+        name);
+  }
+}
+
 // The parts of an array laid out as ParameterShards::pieces() says.
 void add_packed(const ParameterShards& shards, const std::string& prefix,
                 const std::function<float*(const StatePiece&)>& data, std::vector<HeldBox>& out) {
@@ -97,8 +119,8 @@ std::vector<HeldBox> held_boxes(const ParameterShards& shards, const Optimizer& 
   }
   for (const auto& state : optimizer.state()) {
     add_packed(
-        shards, "optim." + state.name + "/",
-        [&](const StatePiece& piece) { return state.packed.data<float>() + piece.packed; }, out);
+        shards, prefix_of(state), [&](const StatePiece& piece) { return state.packed.data<float>() + piece.packed; },
+        out);
   }
   return out;
 }
@@ -129,7 +151,9 @@ std::vector<TensorSlice> state_slices(const ParameterShards& shards, const Optim
   return out;
 }
 
-std::vector<TensorTarget> state_targets(const ParameterShards& shards, const Optimizer& optimizer) {
+std::vector<TensorTarget> state_targets(const Manifest& manifest, const ParameterShards& shards,
+                                        const Optimizer& optimizer) {
+  check_known(manifest, shards, optimizer);
   std::vector<TensorTarget> out;
   for (auto& held : held_boxes(shards, optimizer)) out.push_back({std::move(held.box), held.data});
   return out;

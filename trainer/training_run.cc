@@ -127,7 +127,7 @@ void TrainingRun::resume() {
         request_.resume, config_.run.dir + "/checkpoints", *files_, world_, [&](const Manifest& manifest) {
           warnings = check_resume_config(parse_config(manifest.state.config_text, "checkpoint"), config_);
           check_same_data(manifest, description_, config_.data.allow_change);
-          return state_targets(*shards_, *optimizer_);
+          return state_targets(manifest, *shards_, *optimizer_);
         });
   });
   for (const auto& note : loaded.notes) say(note);

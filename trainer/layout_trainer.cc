@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/layout_trainer.h"
+
+#include "kernels/error.h"
+#include "trainer/model_spec.h"
+#include "trainer/run_mesh.h"
+
+namespace farsight {
+
+LayoutTrainer::LayoutTrainer(Communicator& world, const Config& config, const DatasetFiles& files)
+    : config_(config),
+      layout_(resolve_layout(config, world.size())),
+      mesh_(world, mesh_options(layout_)),
+      sequence_(sequence_layout(config, layout_)),
+      corpus_(open_split(files, config.data, "train", /*evaluation=*/false, "")),
+      model_(model_spec(config, corpus_->tokenizer().vocab_size), model_sharding(config, mesh_.shape(), world.rank())),
+      shards_(model_.parameters(), mesh_, model_.placements(), config.parallel.zero, config.parallel.bucket_bytes),
+      optimizer_(shards_, config.optim),
+      step_(model_, shards_, optimizer_, {static_cast<uint64_t>(config.run.seed), config.optim.clip, sequence_}) {
+  shards_.initialize(static_cast<uint64_t>(config.run.seed));
+}
+
+void LayoutTrainer::set_position(const TrainingPosition& position) {
+  if (stream_) fail(ErrorKind::internal, "LayoutTrainer: the position is set after the first batch");
+  position_ = position;
+}
+
+const StepBatch& LayoutTrainer::batch() {
+  if (!stream_) {
+    StreamPlan plan;
+    plan.seed = static_cast<uint64_t>(config_.run.seed);
+    plan.shuffle = config_.data.shuffle ? Shuffle::samples : Shuffle::none;
+    plan.first_sample = position_.samples;
+    plan.global_batch = config_.train.batch_samples;
+    plan.data_ranks = layout_.data;
+    plan.data_rank = mesh_.coordinate().dp;
+    plan.micro_batch = layout_.micro_batch;
+    plan.ranges = reader_ranges(sequence_, mesh_.context_index());
+    stream_.emplace(corpus_, plan);
+  }
+  if (batch_ == nullptr) batch_ = stream_->next();
+  return *batch_;
+}
+
+StepResult LayoutTrainer::accumulate() {
+  const int64_t targets = step_.count_targets(batch().valid_labels);
+  if (targets == 0) fail(ErrorKind::data, "step {}: no token of the batch is a target", position_.step + 1);
+  return step_.accumulate(batch(), position_.step, targets);
+}
+
+void LayoutTrainer::update(StepResult& result, double rate) {
+  step_.update(result, rate, position_.step);
+  position_.step += 1;
+  position_.samples += config_.train.batch_samples;
+  position_.tokens += config_.train.batch_samples * config_.data.sequence;
+  batch_ = nullptr;
+}
+
+}  // namespace farsight

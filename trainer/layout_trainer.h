@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What trains a configuration in one layout, without run directory, log or clock: for comparisons of layouts, for
+// checkpoints that change their layout, for gradient checks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "data/reader.h"
+#include "parallel/comm.h"
+#include "parallel/mesh.h"
+#include "parallel/parameter_shards.h"
+#include "trainer/config.h"
+#include "trainer/dataset.h"
+#include "trainer/model.h"
+#include "trainer/optimizer.h"
+#include "trainer/training_state.h"
+#include "trainer/training_step.h"
+
+namespace farsight {
+
+class LayoutTrainer {
+ public:
+  // The layout that the parallel keys of `config` say, on the ranks of `world`; initial weights of its seed, step 0.
+  // Collective. `world` outlives the object. Error{config} for a layout that cannot be, Error{data}.
+  LayoutTrainer(Communicator& world, const Config& config, const DatasetFiles& files);
+
+  Mesh& mesh() { return mesh_; }
+  const RunLayout& layout() const { return layout_; }
+  const SequenceLayout& sequence() const { return sequence_; }
+  LanguageModel& model() { return model_; }
+  ParameterShards& shards() { return shards_; }
+  Optimizer& optimizer() { return optimizer_; }
+
+  const TrainingPosition& position() const { return position_; }
+  // After a load: where to go on. Before the first batch() only.
+  void set_position(const TrainingPosition& position);
+
+  // The batch of the current step; the same until update().
+  const StepBatch& batch();
+  // Forward, backward and reduction of the current step. Collective. Error{data} when the batch has no target.
+  StepResult accumulate();
+  // Clips, updates with this learning rate, goes on to the next step. Collective.
+  void update(StepResult& result, double rate);
+
+ private:
+  Config config_;
+  RunLayout layout_;
+  Mesh mesh_;
+  SequenceLayout sequence_;
+  std::shared_ptr<Corpus> corpus_;
+  LanguageModel model_;
+  ParameterShards shards_;
+  Optimizer optimizer_;
+  TrainingStep step_;
+  TrainingPosition position_;
+  std::optional<BatchStream> stream_;
+  const StepBatch* batch_ = nullptr;
+};
+
+}  // namespace farsight
