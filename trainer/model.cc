@@ -14,6 +14,7 @@
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
 #include "parallel/tensor_parallel.h"
+#include "parallel/tiled_rows.h"
 #include "trainer/loss.h"
 
 namespace farsight {
@@ -97,9 +98,20 @@ Var LanguageModel::attention_branch(Tape& tape, size_t index, const Var& x, cons
 }
 
 Var LanguageModel::mlp_branch(Tape& tape, const Layer& layer, const Var& x, const PassState& state) {
-  const Var up = state.column(tape, x, layer.up, layer.up_bias);
-  const Var hidden = spec_.mlp == MlpKind::swiglu ? swiglu(tape, up) : gelu(tape, up);
-  return state.row(tape, hidden, *layer.down, layer.down_bias);
+  const auto activate = [kind = spec_.mlp](Tape& t, const Var& up) {
+    return kind == MlpKind::swiglu ? swiglu(t, up) : gelu(t, up);
+  };
+  if (spec_.mlp_chunk == 0) {
+    const Var hidden = activate(tape, state.column(tape, x, layer.up, layer.up_bias));
+    return state.row(tape, hidden, *layer.down, layer.down_bias);
+  }
+  std::vector<Parameter*> parameters = layer.up;
+  parameters.insert(parameters.end(), layer.up_bias.begin(), layer.up_bias.end());
+  parameters.push_back(layer.down);
+  return tiled_rows(tape, state.tensor, x, spec_.mlp_chunk, spec_.width, parameters, layer.down_bias,
+                    [&layer, activate](Tape& t, const Var& rows) {
+                      return linear(t, activate(t, linear_group(t, rows, layer.up, layer.up_bias)), *layer.down);
+                    });
 }
 
 LanguageModel::Stream LanguageModel::block(Tape& tape, size_t index, const Stream& in, const PassState& state,

@@ -10,7 +10,9 @@
 #include <gtest/gtest.h>
 
 #include "kernels/error.h"
+#include "kernels/linear.h"
 #include "parallel/inproc_comm.h"
+#include "parallel/tiled_rows.h"
 
 namespace farsight {
 namespace {
@@ -124,7 +126,7 @@ Var seeded(Tape& tape, const Var& y, const Tensor& dout) {
 }
 
 // One rank's part of the whole computation; returns its largest relative error.
-double run_rank(Communicator& comm, const Dense& d, bool sequence, bool recompute) {
+double run_rank(Communicator& comm, const Dense& d, bool sequence, bool recompute, int64_t chunk = 0) {
   const TensorGroup group{&comm, sequence, d.rows};
   const int me = comm.rank();
   const int64_t n = comm.size();
@@ -148,6 +150,11 @@ double run_rank(Communicator& comm, const Dense& d, bool sequence, bool recomput
   Parameter* const weights[] = {&a};
   Parameter* const biases[] = {&a_bias};
   const auto layer = [&](Tape& t, const std::vector<Var>& in) {
+    if (chunk > 0) {
+      return std::vector<Var>{
+          tiled_rows(t, group, in[0], chunk, d.out, {&a, &a_bias, &b}, &b_bias,
+                     [&](Tape& tile, const Var& rows) { return linear(tile, linear(tile, rows, a, &a_bias), b); })};
+    }
     const Var h = column_linear(t, group, in[0], weights, biases);
     return std::vector<Var>{row_linear(t, group, h, b, &b_bias)};
   };
@@ -173,6 +180,23 @@ TEST(TensorParallel, ColumnThenRowEqualsTheWholeProducts) {
           run_in_process(ranks, [&](Communicator& comm) {
             EXPECT_LE(run_rank(comm, d, sequence, recompute), 3e-6)
                 << rows << " rows on " << ranks << " ranks, sequence " << sequence << ", recompute " << recompute;
+          });
+        }
+      }
+    }
+  }
+}
+
+// The same a few rows at a time; chunks that divide the rows or not, or hold all of them.
+TEST(TiledRows, EqualsTheWholeProducts) {
+  const Dense d(10, 6, 11, 5);
+  for (const int64_t chunk : {1, 3, 5, 10, 100}) {
+    for (const int ranks : {1, 3}) {
+      for (const bool sequence : {true, false}) {
+        for (const bool recompute : {false, true}) {
+          run_in_process(ranks, [&](Communicator& comm) {
+            EXPECT_LE(run_rank(comm, d, sequence, recompute, chunk), 3e-6)
+                << "chunks of " << chunk << " on " << ranks << " ranks, sequence " << sequence;
           });
         }
       }

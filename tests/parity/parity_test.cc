@@ -136,6 +136,22 @@ TEST(Repeatability, SameLayoutTwiceIsBitIdentical) {
   EXPECT_EQ(once.weights, again.weights);
 }
 
+// Rungs of the memory ladder change rounding at most, in sharded layouts too.
+TEST(TiledMlp, KeepsTheNumbers) {
+  const auto files = generated_files();
+  const std::string config = merged(tiny("97", kGpt));
+  const auto reference = run_in_layout(config, {}, 1, files, 6);
+  for (const auto& layout :
+       {std::vector<std::string>{}, {"parallel.tensor=2"}, {"parallel.tensor=2", "parallel.zero=3"}}) {
+    auto overrides = layout;
+    overrides.push_back("train.mlp_chunk=50");
+    const Agreement agreement = compare(run_in_layout(config, overrides, layout.empty() ? 1 : 2, files, 6), reference);
+    EXPECT_LE(agreement.first_loss, 1e-6);
+    EXPECT_LE(agreement.worst_gradient, 1e-5) << agreement.gradient_tensor;
+    EXPECT_LE(agreement.last_loss, 1e-4);
+  }
+}
+
 TEST(Recompute, ChangesNoBit) {
   const auto files = generated_files();
   const std::string config = merged(tiny("97", kRich));
