@@ -115,7 +115,7 @@ AttentionShard AttentionShard::of_key_heads(int64_t first, int64_t count) const 
 }
 
 AttentionState AttentionShard::start() const {
-  const AttentionState state = AttentionState::create(batch.batch, tokens(), options.heads, value_width, spec.entropy);
+  AttentionState state = AttentionState::create(batch.batch, tokens(), options.heads, value_width, spec.entropy);
   state.reset();
   return state;
 }
