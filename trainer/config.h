@@ -121,6 +121,13 @@ struct AttentionConfig {
   bool operator==(const AttentionConfig&) const = default;
 };
 
+// [[parallel.override]]: layers that cross the context ranks in their own way.
+struct ContextOverride {
+  int64_t first = 0, last = 0;  // layers, both included
+  ContextChoice context = ContextChoice::automatic;
+  bool operator==(const ContextOverride&) const = default;
+};
+
 struct ParallelConfig {
   int64_t data = 0;  // 0 = auto: what the other axes leave
   int64_t ring = 1;
@@ -132,7 +139,8 @@ struct ParallelConfig {
   int64_t stripe = 1;  // block of the striped order, tokens
   int64_t bucket_bytes = 32LL << 20;
   ContextChoice context = ContextChoice::automatic;
-  int64_t gather_heads = 0;  // key heads gathered at once (context = "allgather"); 0 = all
+  std::vector<ContextOverride> overrides;  // later ones win
+  int64_t gather_heads = 0;                // key heads gathered at once (context = "allgather"); 0 = all
   bool operator==(const ParallelConfig&) const = default;
 };
 
@@ -265,5 +273,8 @@ std::vector<ConfigDifference> config_differences(const Config& saved, const Conf
 std::vector<std::string> check_resume_config(const Config& saved, const Config& now);
 
 const char* to_string(OrderChoice order);
+const char* to_string(ContextChoice context);
+// How each layer crosses the context ranks, overrides applied.
+std::vector<ContextChoice> context_of_layers(const Config& config);
 
 }  // namespace farsight

@@ -112,7 +112,14 @@ void Checker::parallel() {
   idle(striped, "parallel.stripe", "parallel.order = \"striped\" or \"auto\"");
   idle(p.tensor > 1, "parallel.sequence_parallel", "parallel.tensor > 1");
   idle(p.zero > 0, "parallel.zero_group", "parallel.zero > 0");
-  idle(p.context == ContextChoice::allgather, "parallel.gather_heads", "parallel.context = \"allgather\"");
+  const auto contexts = context_of_layers(config_);
+  const bool gathers = std::find(contexts.begin(), contexts.end(), ContextChoice::allgather) != contexts.end();
+  idle(gathers, "parallel.gather_heads", "parallel.context = \"allgather\"");
+  for (const ContextOverride& entry : p.overrides) {
+    require(entry.last < config_.model.layers, {"parallel.override", "model.layers"},
+            "parallel.override names layer {}, but model.layers = {} are numbered from 0", entry.last,
+            config_.model.layers);
+  }
   const int64_t context = p.ring * p.ulysses;
   const int64_t least = p.ulysses * p.ring *
                         (p.order == OrderChoice::zigzag    ? 2
@@ -144,8 +151,11 @@ void Checker::heads() {
   require(p.tensor <= m.mlp_width, {"parallel.tensor", "model.mlp_width"},
           "parallel.tensor = {} is more than model.mlp_width = {}", p.tensor, m.mlp_width);
   const int64_t heads = m.heads / p.tensor;  // of the rank with fewest
-  const bool whole = p.context == ContextChoice::ulysses;
-  const int64_t dealt = whole ? p.ring * p.ulysses : p.context == ContextChoice::automatic ? p.ulysses : 1;
+  int64_t dealt = 1;                         // ranks that share the heads of a layer by all-to-all
+  for (const ContextChoice context : context_of_layers(config_)) {
+    if (context == ContextChoice::ulysses) dealt = std::max(dealt, p.ring * p.ulysses);
+    if (context == ContextChoice::automatic) dealt = std::max(dealt, p.ulysses);
+  }
   require(
       dealt <= heads, {"parallel.ulysses", "parallel.context", "parallel.tensor", "model.heads"},
       "{} ranks share {} heads by all-to-all (model.heads = {} over parallel.tensor = {}): choose at most {} and use "

@@ -5,6 +5,7 @@
 
 #include "trainer/command_line.h"
 #include "trainer/config_fields.h"
+#include "trainer/config_override.h"
 
 namespace farsight {
 namespace {
@@ -237,6 +238,7 @@ std::vector<ConfigKey> parallel_keys() {
                                              {"ulysses", ContextChoice::ulysses}}),
                    kFree, "\"allgather\"",
                    "how attention crosses the ranks of a sequence; auto: all-to-all over ulysses, ring over ring"),
+          context_override_key(),
           describe(integer("parallel.gather_heads", member(s, &C::gather_heads),
                            {.low = 1, .high = kMillion, .automatic = "all"}),
                    kFree, "1", "key heads gathered at once (context = \"allgather\")")};
@@ -423,11 +425,11 @@ std::string section_doc(std::string_view name) {
 }
 
 bool is_planned_key(std::string_view name) {
-  constexpr std::array<std::string_view, 17> planned{
-      "attention.override", "attention.loss", "attention.scale",    "attention.cap",   "attention.sink",
-      "parallel.override",  "model.kind",     "data.map",           "data.stage",      "data.jitter",
-      "data.block_group",   "train.offload",  "checkpoint.buffers", "log.tensorboard", "log.trace",
-      "guard.spike",        "guard.rewinds"};
+  constexpr std::array<std::string_view, 16> planned{
+      "attention.override", "attention.loss",   "attention.scale", "attention.cap",
+      "attention.sink",     "model.kind",       "data.map",        "data.stage",
+      "data.jitter",        "data.block_group", "train.offload",   "checkpoint.buffers",
+      "log.tensorboard",    "log.trace",        "guard.spike",     "guard.rewinds"};
   return std::find(planned.begin(), planned.end(), name) != planned.end();
 }
 

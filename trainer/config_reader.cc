@@ -204,6 +204,11 @@ ConfigValue Reader::value(const toml::node& node, const std::string& file_name) 
     for (const toml::node& item : *node.as_array()) result.list.push_back(value(item, file_name));
   } else {
     result.text = kind_text(node.type());
+    if (!node.is_table()) return result;
+    result.kind = ConfigValue::Kind::table;
+    for (const auto& [key, item] : *node.as_table()) {
+      result.table.emplace_back(std::string(key.str()), value(item, file_name));
+    }
   }
   return result;
 }

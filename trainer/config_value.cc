@@ -129,6 +129,7 @@ std::string to_string(const ConfigValue& value) {
       return quote(value.text);
     case ConfigValue::Kind::list:
       return list_text(value.list);
+    case ConfigValue::Kind::table:
     case ConfigValue::Kind::other:
       break;
   }

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "trainer/config.h"
@@ -17,13 +18,14 @@
 namespace farsight {
 
 struct ConfigValue {
-  enum class Kind : uint8_t { boolean, integer, real, text, list, other };
+  enum class Kind : uint8_t { boolean, integer, real, text, list, table, other };
   Kind kind = Kind::other;
   bool boolean = false;
   int64_t integer = 0;
   double real = 0.0;
-  std::string text;  // of Kind::text; of Kind::other what it is ("a table", "a date")
+  std::string text;  // of Kind::text; of Kind::table and Kind::other what it is ("a table", "a date")
   std::vector<ConfigValue> list;
+  std::vector<std::pair<std::string, ConfigValue>> table;
   std::string position;  // "lm.toml:13:10" or "command line"
 };
 // As in TOML, for messages.

@@ -55,7 +55,7 @@ ModelSharding model_sharding(const Config& config, const MeshShape& mesh, int64_
   sharding.mesh = mesh;
   sharding.rank = rank;
   sharding.sequence_parallel = config.parallel.sequence_parallel;
-  sharding.context.assign(static_cast<size_t>(config.model.layers), scheme_of(config.parallel.context));
+  for (const ContextChoice choice : context_of_layers(config)) sharding.context.push_back(scheme_of(choice));
   sharding.gather_heads = config.parallel.gather_heads;
   return sharding;
 }

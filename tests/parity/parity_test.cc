@@ -136,6 +136,23 @@ TEST(Repeatability, SameLayoutTwiceIsBitIdentical) {
   EXPECT_EQ(once.weights, again.weights);
 }
 
+// Layers of one model cross the ranks in different ways.
+TEST(Override, MixedSchemesKeepTheNumbers) {
+  const auto files = generated_files();
+  const std::string config = merged(tiny("97", kRich));
+  const auto reference = run_in_layout(config, {}, 1, files, 6);
+  const std::vector<std::string> grid{"parallel.ring=2", "parallel.ulysses=2"};
+  for (const char* schemes : {R"([{layers="0",context="ring"},{layers="1",context="allgather"}])",
+                              R"([{layers="0..1",context="auto"},{layers=1,context="ulysses"}])"}) {
+    auto overrides = grid;
+    overrides.push_back(std::string("parallel.override=") + schemes);
+    const Agreement agreement = compare(run_in_layout(config, overrides, 4, files, 6), reference);
+    EXPECT_LE(agreement.first_loss, 1e-6) << schemes;
+    EXPECT_LE(agreement.worst_gradient, 1e-5) << schemes << " " << agreement.gradient_tensor;
+    EXPECT_LE(agreement.last_loss, 1e-4) << schemes;
+  }
+}
+
 // Rungs of the memory ladder change rounding at most, in sharded layouts too.
 TEST(TiledMlp, KeepsTheNumbers) {
   const auto files = generated_files();

@@ -102,6 +102,10 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{
             DATA "[parallel]\ngather_heads = 1\n",
             "lm.toml:3:16: error: parallel.gather_heads = 1 has no effect: it needs parallel.context = \"allgather\""},
+        Refusal{DATA "[[parallel.override]]\nlayers = \"0..9\"\ncontext = \"ring\"\n",
+                "lm.toml:2:1: error: parallel.override names layer 9, but model.layers = 4 are numbered from 0"},
+        Refusal{DATA "[[parallel.override]]\nlayers = \"3..1\"\ncontext = \"ring\"\n",
+                "lm.toml:2:1: error: parallel.override has layers = \"3..1\"; needed: \"N\" or \"FIRST..LAST\""},
         Refusal{DATA "[parallel]\ncontext = \"2d\"\n",
                 "lm.toml:3:11: error: parallel.context is \"2d\"; needed: one of auto, ring, allgather, ulysses"},
         Refusal{DATA "[run]\ndevice = \"cuda\"\n",
