@@ -110,6 +110,7 @@ void expect_parity(const std::string& config, const DatasetFiles& files, int64_t
     EXPECT_TRUE(agreement.same_samples) << layout.name;
     EXPECT_LE(agreement.first_loss, 1e-6) << layout.name;
     EXPECT_LE(agreement.worst_gradient, 1e-5) << layout.name << " in " << agreement.gradient_tensor;
+    EXPECT_LE(agreement.worst_norm, 1e-6) << layout.name;
     EXPECT_LE(agreement.last_loss, 1e-4) << layout.name;
   }
 }
