@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "trainer/config_registry.h"
+#include "trainer/policy_table.h"
 
 namespace farsight {
 namespace {
@@ -44,7 +45,6 @@ class Checker {
   void model();
   void attention();
   void parallel();
-  void heads();
   void optim();
   void train();
   void batch();
@@ -131,36 +131,9 @@ void Checker::parallel() {
       "data.sequence = {} is too short for parallel.ring = {} x parallel.ulysses = {} ranks in order {}: it needs at "
       "least {} tokens",
       config_.data.sequence, p.ring, p.ulysses, to_string(p.order), least);
-  heads();
-}
-
-// Heads are dealt to tensor ranks, then to ulysses ranks.
-void Checker::heads() {
-  const ParallelConfig& p = config_.parallel;
-  const ModelConfig& m = config_.model;
-  const std::vector<std::string> keys{"parallel.tensor", "model.heads", "model.kv_heads"};
-  require(p.tensor <= m.heads, keys,
-          "parallel.tensor = {} is more than model.heads = {}: a rank would have no head; choose tensor <= {}",
-          p.tensor, m.heads, m.heads);
-  if (p.tensor > m.heads) return;
-  require(
-      p.tensor <= m.kv_heads || p.tensor % m.kv_heads == 0, keys,
-      "parallel.tensor = {} is neither at most model.kv_heads = {} nor a multiple of it: a key head can be on several "
-      "ranks, but not a part of one",
-      p.tensor, m.kv_heads);
-  require(p.tensor <= m.mlp_width, {"parallel.tensor", "model.mlp_width"},
-          "parallel.tensor = {} is more than model.mlp_width = {}", p.tensor, m.mlp_width);
-  const int64_t heads = m.heads / p.tensor;  // of the rank with fewest
-  int64_t dealt = 1;                         // ranks that share the heads of a layer by all-to-all
-  for (const ContextChoice context : context_of_layers(config_)) {
-    if (context == ContextChoice::ulysses) dealt = std::max(dealt, p.ring * p.ulysses);
-    if (context == ContextChoice::automatic) dealt = std::max(dealt, p.ulysses);
+  for (const Refusal& refusal : refusals(config_)) {
+    require(false, refusal.keys, "{} [{}]", refusal.message, refusal.code);
   }
-  require(
-      dealt <= heads, {"parallel.ulysses", "parallel.context", "parallel.tensor", "model.heads"},
-      "{} ranks share {} heads by all-to-all (model.heads = {} over parallel.tensor = {}): choose at most {} and use "
-      "parallel.ring for the others, or parallel.context = \"allgather\"",
-      dealt, heads, m.heads, p.tensor, heads);
 }
 
 void Checker::optim() {

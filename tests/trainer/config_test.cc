@@ -85,23 +85,25 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{
             DATA "[parallel]\ntensor = 8\n",
             "lm.toml:3:10: error: parallel.tensor = 8 is more than model.heads = 4: a rank would have no head; choose "
-            "tensor <= 4"},
+            "tensor <= 4 [TP-HEADS]"},
         Refusal{DATA "[model]\nheads = 12\nkv_heads = 3\nwidth = 48\n[parallel]\ntensor = 4\n",
                 "lm.toml:7:10: error: parallel.tensor = 4 is neither at most model.kv_heads = 3 nor a multiple of it: "
-                "a key head can be on several ranks, but not a part of one"},
+                "a key head can be on several ranks, but not a part of one [TP-KV-HEADS]"},
         Refusal{DATA "[parallel]\ntensor = 2\nulysses = 4\n",
                 "lm.toml:4:11: error: 4 ranks share 2 heads by all-to-all (model.heads = 4 over parallel.tensor = 2): "
-                "choose at most 2 and use parallel.ring for the others, or parallel.context = \"allgather\""},
+                "choose at most 2 and use parallel.ring for the others, or parallel.context = \"allgather\" "
+                "[CP-ULYSSES-HEADS]"},
         Refusal{DATA "[parallel]\nring = 8\ncontext = \"ulysses\"\n",
                 "lm.toml:4:11: error: 8 ranks share 4 heads by all-to-all (model.heads = 4 over parallel.tensor = 1): "
-                "choose at most 4 and use parallel.ring for the others, or parallel.context = \"allgather\""},
+                "choose at most 4 and use parallel.ring for the others, or parallel.context = \"allgather\" "
+                "[CP-ULYSSES-HEADS]"},
         Refusal{DATA "[parallel]\nsequence_parallel = false\n",
                 "lm.toml:3:21: error: parallel.sequence_parallel = false has no effect: it needs parallel.tensor > 1"},
         Refusal{DATA "[parallel]\nzero_group = 2\n",
                 "lm.toml:3:14: error: parallel.zero_group = 2 has no effect: it needs parallel.zero > 0"},
-        Refusal{
-            DATA "[parallel]\ngather_heads = 1\n",
-            "lm.toml:3:16: error: parallel.gather_heads = 1 has no effect: it needs parallel.context = \"allgather\""},
+        Refusal{DATA "[parallel]\ngather_heads = 1\n",
+                "lm.toml:3:16: error: parallel.gather_heads = 1 has no effect: it needs parallel.context = "
+                "\"allgather\" [CP-ULYSSES-HEADS]"},
         Refusal{DATA "[[parallel.override]]\nlayers = \"0..9\"\ncontext = \"ring\"\n",
                 "lm.toml:2:1: error: parallel.override names layer 9, but model.layers = 4 are numbered from 0"},
         Refusal{DATA "[[parallel.override]]\nlayers = \"3..1\"\ncontext = \"ring\"\n",
