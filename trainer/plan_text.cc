@@ -54,11 +54,12 @@ std::string size_section(const ModelSize& size) {
 }
 
 std::string memory_section(const MemoryPlan& memory) {
-  std::string text = "memory of a rank (the one that holds most)\n";
+  std::string text = fmt::format("memory of a rank (the one that holds most, at its fullest: {})\n", memory.moment);
   text += row("weights", size_text(memory.weights)) + row("gradients", size_text(memory.gradients));
   text += row("optimizer", size_text(memory.optimizer)) + row("activations", size_text(memory.activations));
-  text += row("loss chunk", size_text(memory.loss));
-  if (memory.ring > 0) text += row("ring buffers", size_text(memory.ring));
+  text += row("temporaries", size_text(memory.working));
+  if (memory.loss > 0) text += row("loss chunk", size_text(memory.loss));
+  if (memory.exchange > 0) text += row("in transit", size_text(memory.exchange));
   text += row("data read ahead", size_text(memory.data)) + row("slack, 5 %", size_text(memory.slack));
   return text + row("total", size_text(memory.total()));
 }
@@ -106,10 +107,10 @@ std::string plan_json(const Config& config, const Plan& plan) {
   json["parameters"] = {
       {"embedding", s.embedding}, {"positions", s.positions}, {"attention", s.attention}, {"mlp", s.mlp},
       {"norms", s.norms},         {"head", s.head},           {"matmul", s.matmul},       {"total", s.total()}};
-  json["memory_bytes"] = {
-      {"weights", m.weights}, {"gradients", m.gradients}, {"optimizer", m.optimizer}, {"activations", m.activations},
-      {"loss", m.loss},       {"ring", m.ring},           {"data", m.data},           {"slack", m.slack},
-      {"total", m.total()}};
+  json["memory_bytes"] = {{"weights", m.weights},         {"gradients", m.gradients}, {"optimizer", m.optimizer},
+                          {"activations", m.activations}, {"working", m.working},     {"loss", m.loss},
+                          {"exchange", m.exchange},       {"data", m.data},           {"slack", m.slack},
+                          {"total", m.total()},           {"moment", m.moment}};
   json["flops"] = {
       {"visible_keys", plan.visible_keys}, {"per_token", plan.flops_per_token}, {"per_step", plan.flops_per_step}};
   json["bytes_sent_per_step"] = {{"gradients", plan.traffic.gradients}, {"ring", plan.traffic.ring}};

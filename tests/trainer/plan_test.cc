@@ -12,6 +12,7 @@
 
 #include "kernels/error.h"
 #include "trainer/plan_dataset.h"
+#include "trainer/run_mesh.h"
 
 namespace farsight {
 namespace {
@@ -72,12 +73,66 @@ TEST(Memory, StatesAndRecomputeScaleAsTheyShould) {
             plan(tiny({"model.layers=16"})).activations / 3);
 }
 
-TEST(Memory, ActivationsShrinkWithTheRing) {
-  const Config config = tiny({"data.sequence=4096", "train.micro_batch=1", "parallel.ring=4"});
-  const Config alone = tiny({"data.sequence=4096", "train.micro_batch=1"});
-  EXPECT_EQ(memory_plan(config, resolve_layout(config, 4), 100).activations,
-            memory_plan(alone, resolve_layout(alone, 1), 100).activations / 4);
-  EXPECT_EQ(memory_plan(alone, resolve_layout(alone, 1), 100).ring, 0);
+TEST(Memory, MixedPrecisionTakesEighteenBytesPerParameter) {
+  const Config config = tiny();
+  const MemoryPlan plan = memory_plan(config, resolve_layout(config, 1), 100, kMixedPrecision);
+  EXPECT_EQ(plan.weights + plan.gradients + plan.optimizer, 18 * model_size(config, 100).total());
+}
+
+// Bytes per element of the model, by hand for four ranks that share everything evenly.
+TEST(Memory, StatesOfTheZeroStages) {
+  const auto states = [](const std::vector<std::string>& overrides) {
+    std::vector<std::string> all = overrides;
+    all.insert(all.end(), {"parallel.data=4", "model.layers=4", "model.tie_embeddings=false"});
+    const Config config = tiny(all);
+    return memory_plan(config, resolve_layout(config, 4), 100);
+  };
+  const Config config = tiny({"model.layers=4", "model.tie_embeddings=false"});
+  const int64_t p = model_size(config, 100).total();
+  const int64_t layer = (model_size(config, 100).attention + model_size(config, 100).mlp) / 4 + 2 * 128;
+  const MemoryPlan one = states({"parallel.zero=1"});
+  EXPECT_EQ(one.weights + one.gradients, 8 * p);
+  EXPECT_NEAR(static_cast<double>(one.optimizer), 2.0 * static_cast<double>(p), 2048.0);  // 8 / 4, rounded to 16 floats
+  const MemoryPlan two = states({"parallel.zero=2"});
+  EXPECT_EQ(two.weights, 4 * p);
+  EXPECT_NEAR(static_cast<double>(two.gradients), static_cast<double>(p + 4 * (100 * 128 + layer)), 2048.0);
+  const MemoryPlan three = states({"parallel.zero=3"});
+  EXPECT_EQ(three.moment, std::string("mlp backward"));
+  // A quarter, plus the two ends and two layers.
+  EXPECT_NEAR(static_cast<double>(three.weights), static_cast<double>(p + 4 * (2 * 100 * 128 + 128 + 2 * layer)),
+              2048.0);
+}
+
+// Activations lie on context x tensor ranks: what is kept shrinks with both (sequence parallel).
+TEST(Memory, ActivationsShrinkWithContextAndTensor) {
+  const auto plan = [](int64_t ranks, const std::vector<std::string>& overrides) {
+    std::vector<std::string> all = overrides;
+    all.insert(all.end(), {"data.sequence=4096", "train.micro_batch=1", "model.heads=8", "model.layers=16"});
+    const Config config = tiny(all);
+    return memory_plan(config, resolve_layout(config, ranks), 100);
+  };
+  const auto alone = static_cast<double>(plan(1, {}).activations);
+  EXPECT_EQ(plan(4, {"parallel.ring=4"}).activations, plan(1, {}).activations / 4);
+  EXPECT_EQ(plan(1, {}).exchange, 0);
+  EXPECT_NEAR(static_cast<double>(plan(4, {"parallel.tensor=4"}).activations), alone / 4.0, 0.03 * alone);
+  EXPECT_NEAR(static_cast<double>(plan(8, {"parallel.tensor=2", "parallel.ring=4"}).activations), alone / 8.0,
+              0.03 * alone);
+}
+
+TEST(VisiblePairs, EqualACountInEveryOrder) {
+  for (const char* order : {"contiguous", "zigzag", "striped"}) {
+    for (const char* mask : {"causal", "causal and window(9,0)", "window(9,0)"}) {
+      const Config config = tiny({"data.sequence=97", "parallel.ring=4", std::string("parallel.order=") + order,
+                                  std::string("attention.mask=") + mask});
+      const RunLayout layout = resolve_layout(config, 4);
+      const auto exact = visible_pairs(sequence_layout(config, layout), {}, config.attention.mask.window_left);
+      const PairCount count = visible_pairs(config, layout, /*all_owners=*/false);
+      if (!config.attention.mask.causal) continue;
+      EXPECT_DOUBLE_EQ(count.most, static_cast<double>(*std::max_element(exact.begin(), exact.end()))) << order << mask;
+      const auto sum = static_cast<double>(std::accumulate(exact.begin(), exact.end(), int64_t{0}));
+      EXPECT_NEAR(count.mean, sum / 4.0, 1e-9) << order << mask;
+    }
+  }
 }
 
 TEST(Traffic, RingAndGradientsByHand) {
