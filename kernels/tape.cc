@@ -114,7 +114,18 @@ std::vector<Var> Tape::recompute(const std::vector<Var>& inputs, Segment segment
   }
   std::vector<Parameter*> parameters;
   for (const auto& [p, uses] : first.pending_) parameters.push_back(p);
-  record(outs, parameters, [inputs, outs, segment = std::move(segment)] {
+  if (!recording_ || collecting_) {
+    record(outs, parameters, {});
+    return outs;
+  }
+  std::vector<ParkedTensor> parked;
+  for (const auto& v : inputs) {
+    if (offload_ == nullptr) break;
+    parked.push_back(offload_->park(v.value()));
+    v.drop_value();
+  }
+  record(outs, parameters, [inputs, outs, parked, offload = offload_, segment = std::move(segment)] {
+    for (size_t i = 0; i < parked.size(); ++i) inputs[i].node_->value = offload->fetch(parked[i]);
     Tape again;
     std::vector<Var> fresh;
     for (const auto& v : inputs) fresh.push_back(again.input(v.value(), v.requires_grad()));

@@ -28,6 +28,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/offload.h"
 #include "kernels/parameter.h"
 #include "kernels/tensor.h"
 
@@ -104,6 +105,9 @@ class Tape {
   // and return none of its inputs and no value twice (Error{internal}).
   using Segment = std::function<std::vector<Var>(Tape&, const std::vector<Var>&)>;
   std::vector<Var> recompute(const std::vector<Var>& inputs, Segment segment);
+  // From now on the inputs of recomputed segments wait for backward with `offload` (null: where they are). It must
+  // outlive the tape.
+  void set_offload(ActivationOffload* offload) { offload_ = offload; }
 
   // Called during backward() with each parameter whose gradient is complete on this tape.
   void on_gradient_ready(Handler handler) { handler_ = std::move(handler); }
@@ -129,6 +133,7 @@ class Tape {
   std::vector<Entry> entries_;
   std::map<Parameter*, int> pending_;  // recorded uses whose backward has not run
   Handler handler_;
+  ActivationOffload* offload_ = nullptr;
 };
 
 }  // namespace farsight

@@ -40,6 +40,7 @@ enum class OptimizerChoice : uint8_t { adamw, sgd };
 enum class ScheduleChoice : uint8_t { constant, linear, cosine };
 enum class PrecisionChoice : uint8_t { f32 };
 enum class RecomputeChoice : uint8_t { none, layer };
+enum class OffloadChoice : uint8_t { none, activations };
 enum class VerifyChoice : uint8_t { chunks, full };
 enum class IoChoice : uint8_t { automatic, map, pread };
 
@@ -165,6 +166,7 @@ struct TrainConfig {
   int64_t micro_batch = 0;                  // samples per data rank and pass; 0 = auto (resolve_layout)
   PrecisionChoice precision = PrecisionChoice::f32;
   RecomputeChoice recompute = RecomputeChoice::none;
+  OffloadChoice offload = OffloadChoice::none;
   double label_smoothing = 0.0;
   double time_limit_s = 0.0;  // 0 = none
   double grace_s = 20.0;      // time to save after SIGTERM

@@ -310,33 +310,38 @@ std::vector<ConfigKey> train_keys() {
       [](const Amount& v) { return quote(to_string(v)); });
   batch.type = "samples or tokens";
   batch.range = ">= 1";
-  return {describe(amount("train.steps", member(s, &C::steps), /*allow_zero=*/false), kWarn, "\"2000 steps\"",
-                   "length of the run"),
-          describe(std::move(batch), kWarn, "\"16384 tokens\"",
-                   "size of an optimizer step over all ranks; tokens must be a multiple of data.sequence"),
-          describe(integer("train.micro_batch", member(s, &C::micro_batch),
-                           {.low = 1, .high = kMillion, .automatic = "auto"}),
-                   kFree, "4", "samples per data rank and pass; auto = about 8192 tokens of a rank"),
-          describe(choice<C, PrecisionChoice>("train.precision", member(s, &C::precision),
-                                              {{"f32", PrecisionChoice::f32}}, {"bf16", "f16", "fp8"}),
-                   kFree, "\"f32\"", "number format of the arithmetic"),
-          describe(choice<C, RecomputeChoice>("train.recompute", member(s, &C::recompute),
-                                              {{"none", RecomputeChoice::none}, {"layer", RecomputeChoice::layer}},
-                                              {"attn"}),
-                   kFree, "\"layer\"", "layer: keep only the input of each block and repeat its forward pass"),
-          describe(number("train.label_smoothing", member(s, &C::label_smoothing),
-                          {.low = 0.0, .high = 1.0, .below_high = true}),
-                   kWarn, "0.1", "share of the target spread evenly over the vocabulary; evaluations do without"),
-          describe(duration("train.time_limit", member(s, &C::time_limit_s)), kFree, "\"23h30m\"",
-                   "stop with a checkpoint (exit 85) before this much time has passed; 0s = no limit"),
-          describe(duration("train.grace", member(s, &C::grace_s)), kFree, "\"20s\"",
-                   "time for a last checkpoint after SIGTERM"),
-          describe(integer("train.loss_chunk", member(s, &C::loss_chunk),
-                           {.low = 1, .high = int64_t{1} << 31, .automatic = "auto"}),
-                   kFree, "512", "rows of logits held at once; auto = about 64 MiB of logits"),
-          describe(integer("train.mlp_chunk", member(s, &C::mlp_chunk),
-                           {.low = 1, .high = int64_t{1} << 31, .automatic = "off"}),
-                   kFree, "2048", "tokens whose MLP is computed at once, and again in backward; off = all, kept")};
+  return {
+      describe(amount("train.steps", member(s, &C::steps), /*allow_zero=*/false), kWarn, "\"2000 steps\"",
+               "length of the run"),
+      describe(std::move(batch), kWarn, "\"16384 tokens\"",
+               "size of an optimizer step over all ranks; tokens must be a multiple of data.sequence"),
+      describe(
+          integer("train.micro_batch", member(s, &C::micro_batch), {.low = 1, .high = kMillion, .automatic = "auto"}),
+          kFree, "4", "samples per data rank and pass; auto = about 8192 tokens of a rank"),
+      describe(choice<C, PrecisionChoice>("train.precision", member(s, &C::precision), {{"f32", PrecisionChoice::f32}},
+                                          {"bf16", "f16", "fp8"}),
+               kFree, "\"f32\"", "number format of the arithmetic"),
+      describe(
+          choice<C, RecomputeChoice>("train.recompute", member(s, &C::recompute),
+                                     {{"none", RecomputeChoice::none}, {"layer", RecomputeChoice::layer}}, {"attn"}),
+          kFree, "\"layer\"", "layer: keep only the input of each block and repeat its forward pass"),
+      describe(choice<C, OffloadChoice>("train.offload", member(s, &C::offload),
+                                        {{"none", OffloadChoice::none}, {"activations", OffloadChoice::activations}}),
+               kFree, "\"activations\"",
+               "activations: inputs of recomputed blocks wait in host memory (on the CPU they are there already)"),
+      describe(number("train.label_smoothing", member(s, &C::label_smoothing),
+                      {.low = 0.0, .high = 1.0, .below_high = true}),
+               kWarn, "0.1", "share of the target spread evenly over the vocabulary; evaluations do without"),
+      describe(duration("train.time_limit", member(s, &C::time_limit_s)), kFree, "\"23h30m\"",
+               "stop with a checkpoint (exit 85) before this much time has passed; 0s = no limit"),
+      describe(duration("train.grace", member(s, &C::grace_s)), kFree, "\"20s\"",
+               "time for a last checkpoint after SIGTERM"),
+      describe(integer("train.loss_chunk", member(s, &C::loss_chunk),
+                       {.low = 1, .high = int64_t{1} << 31, .automatic = "auto"}),
+               kFree, "512", "rows of logits held at once; auto = about 64 MiB of logits"),
+      describe(integer("train.mlp_chunk", member(s, &C::mlp_chunk),
+                       {.low = 1, .high = int64_t{1} << 31, .automatic = "off"}),
+               kFree, "2048", "tokens whose MLP is computed at once, and again in backward; off = all, kept")};
 }
 
 std::vector<ConfigKey> eval_keys() {
@@ -425,11 +430,10 @@ std::string section_doc(std::string_view name) {
 }
 
 bool is_planned_key(std::string_view name) {
-  constexpr std::array<std::string_view, 16> planned{
-      "attention.override", "attention.loss",   "attention.scale", "attention.cap",
-      "attention.sink",     "model.kind",       "data.map",        "data.stage",
-      "data.jitter",        "data.block_group", "train.offload",   "checkpoint.buffers",
-      "log.tensorboard",    "log.trace",        "guard.spike",     "guard.rewinds"};
+  constexpr std::array<std::string_view, 15> planned{
+      "attention.override", "attention.loss",  "attention.scale", "attention.cap", "attention.sink",
+      "model.kind",         "data.map",        "data.stage",      "data.jitter",   "data.block_group",
+      "checkpoint.buffers", "log.tensorboard", "log.trace",       "guard.spike",   "guard.rewinds"};
   return std::find(planned.begin(), planned.end(), name) != planned.end();
 }
 

@@ -42,6 +42,7 @@ std::string json_line(const StepMetrics& m) {
   put(line, "flops_per_s", m.flops_per_s);
   put(line, "fraction_of_ceiling", m.fraction_of_ceiling);
   line["memory_peak"] = m.memory_peak;
+  if (m.offloaded_peak > 0) line["offloaded_peak"] = m.offloaded_peak;
   put(line, "data_wait_ms", m.data_wait_ms);
   put(line, "comm_exposed_ms", m.comm_exposed_ms);
   put(line, "checkpoint_stall_ms", m.checkpoint_stall_ms);

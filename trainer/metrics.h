@@ -19,6 +19,7 @@ struct StepMetrics {
       checkpoint_stall_ms, entropy, bits_per_byte;
   int64_t tokens = 0;             // seen so far
   int64_t memory_peak = 0;        // bytes of this rank's allocator
+  int64_t offloaded_peak = 0;     // bytes of activations that waited in host memory; metrics.jsonl only, if any
   std::string checkpoint_failed;  // why the save of this step was dropped; empty = no failure
 };
 

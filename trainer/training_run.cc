@@ -106,7 +106,8 @@ void TrainingRun::build_model() {
   optimizer_ = std::make_unique<Optimizer>(*shards_, config_.optim);
   step_ = std::make_unique<TrainingStep>(
       *model_, *shards_, *optimizer_,
-      StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip, sequence_});
+      StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip, sequence_,
+                  config_.train.offload == OffloadChoice::activations});
   description_.config_text = to_toml(config_);
   description_.config_hash = fmt::format("{:016x}", config_hash(config_));
   description_.tokenizer_fingerprint = train_data_->tokenizer().fingerprint;
@@ -331,6 +332,7 @@ void TrainingRun::report() {
   m.flops_per_s = *m.tokens_per_s * flops_per_token_;
   if (request_.ceiling_flops > 0.0) m.fraction_of_ceiling = *m.flops_per_s / request_.ceiling_flops;
   m.memory_peak = host_allocator().stats().peak_bytes;
+  m.offloaded_peak = interval_.last.offloaded_peak;
   m.data_wait_ms = interval_.data_wait_ms / steps;
   m.comm_exposed_ms = interval_.exposed_ms / steps;
   m.checkpoint_stall_ms = writer_->metrics().stall_ms;

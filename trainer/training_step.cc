@@ -38,7 +38,8 @@ TrainingStep::TrainingStep(LanguageModel& model, ParameterShards& shards, Optimi
       optimizer_(optimizer),
       mesh_(shards.mesh()),
       options_(std::move(options)),
-      reducer_(shards) {}
+      reducer_(shards),
+      offload_(options_.offload ? make_host_offload() : nullptr) {}
 
 int64_t TrainingStep::count_targets(int64_t local_targets) {
   std::array<int64_t, 1> count{local_targets};
@@ -64,6 +65,7 @@ StepResult TrainingStep::accumulate(const StepBatch& batch, int64_t step, int64_
     shards_.begin_pass(/*training=*/true);
     reducer_.begin(/*last=*/i + 1 == batch.micro.size());
     tape.on_gradient_ready(reducer_.handler());
+    tape.set_offload(offload_.get());
     const auto loss = model_.loss(tape, mesh_, model_batch(batch.micro[i], sequence, rows), pass);
     tape.backward(loss.root);
     result.exposed_ms += reducer_.finish().exposed_ms;
@@ -75,6 +77,7 @@ StepResult TrainingStep::accumulate(const StepBatch& batch, int64_t step, int64_
   result.loss = sums[0] * pass.loss_scale;
   result.entropy = sums[1] * pass.entropy_scale;
   result.grad_norm = gradient_norm(shards_);
+  if (offload_) result.offloaded_peak = offload_->stats().peak_bytes;
   return result;
 }
 

@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 #include "data/reader.h"
+#include "kernels/offload.h"
 #include "parallel/gradients.h"
 #include "parallel/mesh.h"
 #include "parallel/parameter_shards.h"
@@ -21,6 +23,7 @@ struct StepOptions {
   uint64_t seed = 0;
   double clip = 1.0;      // global norm; 0 = off
   SequenceLayout layout;  // T positions over the context ranks
+  bool offload = false;   // inputs of recomputed layers wait in host memory
 };
 
 struct StepResult {
@@ -30,6 +33,7 @@ struct StepResult {
   int64_t targets = 0;     // N
   bool updated = false;    // false: N = 0, or the norm is not finite
   double exposed_ms = 0.0;
+  int64_t offloaded_peak = 0;  // bytes of this rank
 };
 
 class TrainingStep {
@@ -52,6 +56,7 @@ class TrainingStep {
   Mesh& mesh_;
   StepOptions options_;
   GradientReducer reducer_;
+  std::unique_ptr<ActivationOffload> offload_;
 };
 
 // The sequence description of a micro-batch, equal on all its context ranks.

@@ -285,5 +285,40 @@ TEST_F(TapeTest, BackwardFreesWhatItNoLongerNeeds) {
   EXPECT_LE(host_allocator().stats().peak_bytes - before, (9 + 2) * 4000 + 8);
 }
 
+// Inputs of recomputed segments wait elsewhere, and are there again when backward needs them.
+TEST(TapeOffload, ParksInputsOfRecomputedSegments) {
+  const auto offload = make_host_offload();
+  const auto square = [](Tape& tape, const std::vector<Var>& in) {
+    const Tensor y = in[0].value().clone();
+    for (float& v : y.span<float>()) v *= v;
+    const Var out = tape.variable(y, {in[0]});
+    tape.record(out, {}, [x = in[0], kept = in[0].value(), out] {
+      const Gradient dx = x.begin_gradient();
+      for (int64_t i = 0; i < kept.numel(); ++i) {
+        dx.tensor.data<float>()[i] = 2.0F * kept.data<float>()[i] * out.grad().data<float>()[i];
+      }
+    });
+    return std::vector<Var>{out};
+  };
+  Tape tape;
+  tape.set_offload(offload.get());
+  const Tensor three = Tensor::empty({1});
+  three.data<float>()[0] = 3.0F;
+  const Var x = tape.input(three, /*requires_grad=*/true);
+  const Var y = tape.recompute({x}, square).front();
+  const Var z = tape.recompute({y}, square).front();
+  EXPECT_EQ(*z.value().data<float>(), 81.0F);
+  EXPECT_FALSE(x.value().defined()) << "parked";
+  EXPECT_EQ(offload->stats().parked_bytes, 8);
+  tape.backward(z);
+  EXPECT_EQ(*x.grad().data<float>(), 4.0F * 27.0F);
+  EXPECT_EQ(offload->stats().parked_bytes, 0);
+  EXPECT_EQ(offload->stats().peak_bytes, 8);
+  EXPECT_EQ(offload->stats().fetches, 2);
+  const ParkedTensor once = offload->park(three);
+  offload->fetch(once);
+  EXPECT_THROW(offload->fetch(once), Error);
+}
+
 }  // namespace
 }  // namespace farsight

@@ -173,10 +173,18 @@ TEST(TiledMlp, KeepsTheNumbers) {
 TEST(Recompute, ChangesNoBit) {
   const auto files = generated_files();
   const std::string config = merged(tiny("97", kRich));
-  const auto kept = run_in_layout(config, {"parallel.ring=2"}, 2, files, 4);
-  const auto recomputed = run_in_layout(config, {"parallel.ring=2", "train.recompute=layer"}, 2, files, 4);
-  EXPECT_EQ(kept.losses, recomputed.losses);
-  EXPECT_EQ(kept.weights, recomputed.weights);
+  for (const auto& layout : {std::vector<std::string>{"parallel.ring=2"},
+                             {"parallel.tensor=2"},
+                             {"parallel.ulysses=2", "parallel.zero=3"}}) {
+    const auto kept = run_in_layout(config, layout, 2, files, 4);
+    for (const char* offload : {"none", "activations"}) {
+      auto again = layout;
+      again.insert(again.end(), {"train.recompute=layer", std::string("train.offload=") + offload});
+      const auto recomputed = run_in_layout(config, again, 2, files, 4);
+      EXPECT_EQ(kept.losses, recomputed.losses) << layout.front();
+      EXPECT_EQ(kept.weights, recomputed.weights) << layout.front();
+    }
+  }
 }
 
 }  // namespace

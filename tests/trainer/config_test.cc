@@ -103,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "lm.toml:3:14: error: parallel.zero_group = 2 has no effect: it needs parallel.zero > 0"},
         Refusal{DATA "[parallel]\ngather_heads = 1\n",
                 "lm.toml:3:16: error: parallel.gather_heads = 1 has no effect: it needs parallel.context = "
-                "\"allgather\" [CP-ULYSSES-HEADS]"},
+            "\"allgather\""},
         Refusal{DATA "[[parallel.override]]\nlayers = \"0..9\"\ncontext = \"ring\"\n",
                 "lm.toml:2:1: error: parallel.override names layer 9, but model.layers = 4 are numbered from 0"},
         Refusal{DATA "[[parallel.override]]\nlayers = \"3..1\"\ncontext = \"ring\"\n",
