@@ -4,22 +4,18 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <filesystem>
 #include <ostream>
 
 #include "kernels/allocator.h"
 #include "kernels/error.h"
 #include "kernels/parallel_for.h"
-#include "kernels/random.h"
 #include "parallel/agree.h"
 #include "parallel/replica_check.h"
 #include "trainer/agreed_error.h"
 #include "trainer/collect_model.h"
 #include "trainer/generator.h"
-#include "trainer/model_spec.h"
 #include "trainer/plan.h"
 #include "trainer/run_directory.h"
-#include "trainer/run_mesh.h"
 #include "trainer/run_tokenizer.h"
 #include "trainer/signals.h"
 #include "trainer/state_slices.h"
@@ -31,154 +27,12 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::string rank_name(const Communicator& world) {
-  return world.size() == 1 ? std::string() : fmt::format("rank {}: ", world.rank());
-}
-
 }  // namespace
 
 TrainingRun::TrainingRun(Communicator& world, const TrainRequest& request, std::ostream& out)
     : world_(world), request_(request), config_(request.config), out_(out), files_(make_posix_file_system()) {}
 
-void TrainingRun::prepare() {
-  agreed([&] {
-    layout_ = resolve_layout(config_, world_.size());
-    mesh_ = std::make_unique<Mesh>(world_, mesh_options(layout_));
-  });
-  sequence_ = sequence_layout(config_, layout_);
-  agreed([&] { together(world_, [&] { take_directory(); }); });
-  open_data();
-  build_model();
-  resume();
-  start_services();
-}
-
 TrainingRun::~TrainingRun() = default;
-
-void TrainingRun::take_directory() {
-  if (!is_root()) return;
-  const std::string& dir = config_.run.dir;
-  LockOptions options;
-  options.wait_s = config_.checkpoint.lock_wait_s;
-  lock_ = std::make_unique<RunLock>(*files_, dir + "/checkpoints", options);
-  // Refused before anything of an older run is overwritten.
-  if (request_.resume.mode == ResumeRequest::Mode::never && !list_checkpoints(*files_, dir + "/checkpoints").empty()) {
-    fail(ErrorKind::config,
-         "'{}' already holds checkpoints; pass --resume=auto to go on from the newest, or --run.dir=ANOTHER to start a "
-         "new "
-         "run beside it",
-         dir);
-  }
-  std::filesystem::remove(dir + "/exit.json");
-  describe_run(config_, request_.command_line, mesh_->describe(), world_.size());
-  console_ = std::make_unique<Console>(out_, request_.terminal, dir + "/log.txt");
-  if (!lock_->note().empty()) say(lock_->note());
-}
-
-void TrainingRun::open_data() {
-  dataset_ = broadcast_dataset(request_.files, world_);
-  agreed([&] {
-    together(world_, [&] {
-      const std::string where = rank_name(world_);
-      train_data_ = open_split(dataset_, config_.data, "train", /*evaluation=*/false, where);
-      if (dataset_.has("valid")) valid_data_ = open_split(dataset_, config_.data, "valid", /*evaluation=*/true, where);
-    });
-  });
-  const int64_t epoch = train_data_->samples();
-  const auto steps = [&](const Amount& amount) { return amount_in_steps(amount, config_, epoch); };
-  total_steps_ = steps(config_.train.steps);
-  warmup_ = steps(config_.optim.warmup);
-  eval_every_ = steps(config_.eval.every);
-  save_every_ = steps(config_.checkpoint.every);
-  log_every_ = steps(config_.log.every);
-}
-
-void TrainingRun::build_model() {
-  agreed([&] {
-    const auto spec = model_spec(config_, train_data_->tokenizer().vocab_size);
-    model_ = std::make_unique<LanguageModel>(spec, model_sharding(config_, mesh_->shape(), world_.rank()));
-    flops_per_token_ = flops_per_token(config_, spec.vocab);
-  });
-  const ParallelConfig& parallel = config_.parallel;
-  shards_ = std::make_unique<ParameterShards>(model_->parameters(), *mesh_, model_->placements(), parallel.zero,
-                                              parallel.bucket_bytes);
-  shards_->initialize(static_cast<uint64_t>(config_.run.seed));
-  optimizer_ = std::make_unique<Optimizer>(*shards_, config_.optim);
-  step_ = std::make_unique<TrainingStep>(
-      *model_, *shards_, *optimizer_,
-      StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip, sequence_,
-                  config_.train.offload == OffloadChoice::activations});
-  description_.config_text = to_toml(config_);
-  description_.config_hash = fmt::format("{:016x}", config_hash(config_));
-  description_.tokenizer_fingerprint = train_data_->tokenizer().fingerprint;
-  description_.datasets = dataset_identities(dataset_.of("train"));
-  description_.mesh = {{"data", layout_.data},
-                       {"ring", layout_.ring},
-                       {"ulysses", layout_.ulysses},
-                       {"tensor", layout_.tensor},
-                       {"pipeline", layout_.pipeline}};
-  description_.seed = config_.run.seed;
-  description_.world = world_.size();
-}
-
-void TrainingRun::resume() {
-  std::vector<std::string> warnings;
-  const auto loaded = agreed([&] {
-    return load_checkpoint(
-        request_.resume, config_.run.dir + "/checkpoints", *files_, world_, [&](const Manifest& manifest) {
-          warnings = check_resume_config(parse_config(manifest.state.config_text, "checkpoint"), config_);
-          check_same_data(manifest, description_, config_.data.allow_change);
-          return state_targets(manifest, *shards_, *optimizer_);
-        });
-  });
-  for (const auto& note : loaded.notes) say(note);
-  for (const auto& warning : warnings) say(warning);
-  if (!loaded.manifest) return;
-  const auto& state = loaded.manifest->state;
-  position_ = {state.step, state.tokens, state.samples_consumed};
-  loaded_step_ = last_saved_ = position_.step;
-  say(fmt::format("resumed from {} (step {}, {} tokens)", loaded.path, position_.step, position_.tokens));
-}
-
-void TrainingRun::start_services() {
-  CheckpointOptions save;
-  save.directory = config_.run.dir + "/checkpoints";
-  save.keep = config_.checkpoint.keep;
-  save.keep_every = config_.checkpoint.keep_every;
-  save.loaded_step = loaded_step_;
-  save.chunk_bytes = config_.checkpoint.chunk_bytes;
-  save.fail_limit = config_.checkpoint.fail_limit;
-  save.async = config_.checkpoint.async;
-  save.waiting = [this] { keep_alive(); };
-  agreed([&] { writer_ = std::make_unique<CheckpointWriter>(save, *files_, world_, lock_.get()); });
-
-  WatchdogOptions guard;
-  guard.directory = config_.run.dir + "/hang";
-  guard.rank = world_.rank();
-  guard.world = world_.size();
-  guard.limit = std::chrono::milliseconds(static_cast<int64_t>(config_.guard.watchdog_s * 1000.0));
-  watchdog_ = std::make_unique<Watchdog>(guard, world_.flight_log());
-  watchdog_->set_last_checkpoint(loaded_step_);
-
-  StreamPlan plan;
-  plan.seed = static_cast<uint64_t>(config_.run.seed);
-  plan.shuffle = config_.data.shuffle ? Shuffle::samples : Shuffle::none;
-  plan.first_sample = position_.samples;
-  plan.global_batch = config_.train.batch_samples;
-  plan.data_ranks = layout_.data;
-  plan.data_rank = mesh_->coordinate().dp;
-  plan.micro_batch = layout_.micro_batch;
-  plan.ranges = reader_ranges(sequence_, mesh_->context_index());
-  plan.prefetch = static_cast<int>(config_.data.prefetch);
-  stream_ = std::make_unique<BatchStream>(train_data_, plan);
-  agreed([&] {
-    together(world_, [&] {
-      if (!is_root()) return;
-      metrics_ = std::make_unique<MetricsLog>(config_.run.dir, position_.step);
-      save_tokenizer(*files_, config_.run.dir, train_data_->tokenizer());
-    });
-  });
-}
 
 void TrainingRun::say(const std::string& text) {
   if (console_) console_->line(text);
