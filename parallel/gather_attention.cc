@@ -40,6 +40,7 @@ struct GatherAttention {
   template <typename Visit>
   void each_owner(KeyGather& keys, int64_t turn, Visit visit) const;
   void forward();
+  void compute();
   void backward(const Tensor& dout, const Tensor& grad_entropy, const Tensor& dq, const Tensor& dk, const Tensor& dv);
 };
 
@@ -76,6 +77,27 @@ void GatherAttention::each_owner(KeyGather& keys, int64_t turn, Visit visit) con
 }
 
 void GatherAttention::forward() {
+  AttentionSaved* saved = shard.options.saved;
+  if (saved != nullptr && saved->out.defined()) {
+    out = saved->out;
+    for (int64_t turn = 0; turn < turns.turns(); ++turn) {
+      parts.push_back(shard.of_key_heads(turns.first_head(turn), turns.heads(turn)));
+      parts.back().lse = saved->lse[static_cast<size_t>(turn)];
+      parts.back().entropy = saved->entropy[static_cast<size_t>(turn)];
+    }
+    *saved = {};
+    return;
+  }
+  compute();
+  if (saved == nullptr) return;
+  saved->out = out;
+  for (const auto& part : parts) {
+    saved->lse.push_back(part.lse);
+    saved->entropy.push_back(part.entropy);
+  }
+}
+
+void GatherAttention::compute() {
   const ProgressScope scope(group);
   KeyGather keys(group, turns, k, v);
   out = Tensor::empty({shard.q.rows(), shard.options.heads * shard.value_width}, DType::f32, MemoryTag::attention);

@@ -26,10 +26,24 @@ struct RingAttention {
   }
   KeyBlock own() const { return {k, v, ring.rank()}; }
   void forward();
+  void compute();
   void backward(const AttentionShardBackward& blocks, const Tensor& dk, const Tensor& dv) const;
 };
 
 void RingAttention::forward() {
+  AttentionSaved* saved = shard.options.saved;
+  if (saved != nullptr && saved->out.defined()) {
+    out = saved->out;
+    shard.lse = saved->lse.front();
+    shard.entropy = saved->entropy.front();
+    *saved = {};
+    return;
+  }
+  compute();
+  if (saved != nullptr) *saved = {out, {shard.lse}, {shard.entropy}};
+}
+
+void RingAttention::compute() {
   const ProgressScope scope(ring);
   AttentionState state = shard.start();
   if (geometry.hops == 0) {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/attention/spec.h"
 #include "kernels/tape.h"
@@ -16,6 +17,13 @@
 #include "parallel/sequence_batch.h"
 
 namespace farsight {
+
+// What a recomputed layer keeps of its attention, so that backward need not compute the scores a third time: filled by
+// the first call that is given it, used and emptied by the next one, which must have the same arguments.
+struct AttentionSaved {
+  Tensor out;
+  std::vector<Tensor> lse, entropy;  // of each part that is computed by itself
+};
 
 struct RingOptions {
   int64_t heads = 1;     // H
@@ -25,6 +33,7 @@ struct RingOptions {
   int64_t first_head = 0;              // number of query head 0 in the whole model: dropout draws by it
   Parameter* score_vectors = nullptr;  // [H, D] of AttentionScore::additive; null otherwise
   int64_t first_vector = 0;            // row of score_vectors for query head 0, where it has more rows than H
+  AttentionSaved* saved = nullptr;     // null: nothing is kept
 };
 
 struct RingAttentionResult {

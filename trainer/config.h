@@ -39,7 +39,7 @@ enum class HeadNormChoice : uint8_t { none, rms };
 enum class OptimizerChoice : uint8_t { adamw, sgd };
 enum class ScheduleChoice : uint8_t { constant, linear, cosine };
 enum class PrecisionChoice : uint8_t { f32 };
-enum class RecomputeChoice : uint8_t { none, layer };
+enum class RecomputeChoice : uint8_t { none, attn, layer };
 enum class OffloadChoice : uint8_t { none, activations };
 enum class VerifyChoice : uint8_t { chunks, full };
 enum class IoChoice : uint8_t { automatic, map, pread };

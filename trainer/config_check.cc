@@ -168,7 +168,7 @@ void Checker::batch() {
 
 void Checker::train() {
   const TrainConfig& t = config_.train;
-  idle(t.recompute == RecomputeChoice::layer, "train.offload", "train.recompute = \"layer\"");
+  idle(t.recompute != RecomputeChoice::none, "train.offload", "train.recompute = \"layer\" or \"attn\"");
   const int64_t data = std::max<int64_t>(1, config_.parallel.data);
   const int64_t micro = std::max<int64_t>(1, t.micro_batch);
   require(

@@ -322,9 +322,12 @@ std::vector<ConfigKey> train_keys() {
                                           {"bf16", "f16", "fp8"}),
                kFree, "\"f32\"", "number format of the arithmetic"),
       describe(
-          choice<C, RecomputeChoice>("train.recompute", member(s, &C::recompute),
-                                     {{"none", RecomputeChoice::none}, {"layer", RecomputeChoice::layer}}, {"attn"}),
-          kFree, "\"layer\"", "layer: keep only the input of each block and repeat its forward pass"),
+          choice<C, RecomputeChoice>(
+              "train.recompute", member(s, &C::recompute),
+              {{"none", RecomputeChoice::none}, {"attn", RecomputeChoice::attn}, {"layer", RecomputeChoice::layer}}),
+          kFree, "\"attn\"",
+          "layer: keep only the input of each block and repeat its forward pass; attn: keep the result of its "
+          "attention too, and do not repeat that"),
       describe(choice<C, OffloadChoice>("train.offload", member(s, &C::offload),
                                         {{"none", OffloadChoice::none}, {"activations", OffloadChoice::activations}}),
                kFree, "\"activations\"",

@@ -62,7 +62,8 @@ Var LanguageModel::embed(Tape& tape, const PassState& state) {
   return add_positions(tape, whole, position_, own, &drop);
 }
 
-Var LanguageModel::attention_branch(Tape& tape, size_t index, const Var& x, const PassState& state, Var* entropy) {
+Var LanguageModel::attention_branch(Tape& tape, size_t index, const Var& x, const PassState& state, Var* entropy,
+                                    AttentionSaved* saved) {
   const Layer& layer = layers_[index];
   const int64_t q_width = place_.heads() * spec_.head_width;
   const int64_t kv_width = place_.kv_heads() * spec_.head_width;
@@ -82,6 +83,7 @@ Var LanguageModel::attention_branch(Tape& tape, size_t index, const Var& x, cons
   options.step = state.pass.step;
   options.layer = index;
   options.score_vectors = layer.score;
+  options.saved = saved;
   AttentionSpec attention = spec_.attention;
   if (!state.pass.training) attention.dropout = 0.0;
   if (!attention.alibi_slopes.empty()) {
@@ -115,7 +117,7 @@ Var LanguageModel::mlp_branch(Tape& tape, const Layer& layer, const Var& x, cons
 }
 
 LanguageModel::Stream LanguageModel::block(Tape& tape, size_t index, const Stream& in, const PassState& state,
-                                           Var* entropy) {
+                                           Var* entropy, AttentionSaved* saved) {
   const Layer& layer = layers_[index];
   const auto before = state.keys(index == 0 ? 0 : index - 1, Site::mlp_residual);
   const auto after = state.keys(index, Site::attention_residual);
@@ -124,7 +126,7 @@ LanguageModel::Stream LanguageModel::block(Tape& tape, size_t index, const Strea
   auto first = norm_residual(tape, in.branch, in.residual, *layer.attention_norm, layer.attention_norm_bias, spec_.norm,
                              spec_.norm_eps, &drop_mlp);
   if (in.branch.defined()) in.branch.drop_value();  // it lives on in the residual
-  const Var attended = attention_branch(tape, index, first.normed, state, entropy);
+  const Var attended = attention_branch(tape, index, first.normed, state, entropy, saved);
   auto second = norm_residual(tape, attended, first.residual, *layer.mlp_norm, layer.mlp_norm_bias, spec_.norm,
                               spec_.norm_eps, &drop_attention);
   attended.drop_value();
@@ -135,9 +137,11 @@ LanguageModel::Stream LanguageModel::recomputed_block(Tape& tape, size_t index, 
                                                       const std::shared_ptr<const PassState>& state, Var* entropy) {
   std::vector<Var> inputs{in.residual};
   if (in.branch.defined()) inputs.push_back(in.branch);
-  auto outs = tape.recompute(inputs, [this, index, state](Tape& segment, const std::vector<Var>& given) {
+  const auto saved = spec_.keep_attention ? std::make_shared<AttentionSaved>() : nullptr;
+  auto outs = tape.recompute(inputs, [this, index, state, saved](Tape& segment, const std::vector<Var>& given) {
     Var rows;
-    const Stream result = block(segment, index, {given.size() > 1 ? given[1] : Var(), given[0]}, *state, &rows);
+    const Stream in_segment{given.size() > 1 ? given[1] : Var(), given[0]};
+    const Stream result = block(segment, index, in_segment, *state, &rows, saved.get());
     std::vector<Var> values{result.branch, result.residual};
     if (rows.defined()) values.push_back(rows);
     return values;

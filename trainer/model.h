@@ -50,9 +50,10 @@ struct ModelSpec {
   double label_smoothing = 0.0;  // of the training loss
   double entropy_weight = 0.0;   // loss += weight * mean row entropy over layers, heads and rows
   bool recompute_layers = false;
-  int64_t mlp_chunk = 0;    // rows of the MLP computed at once, again in backward; 0 = all, kept
-  int64_t loss_chunk = 0;   // rows of logits held at once; 0 = chosen from the vocabulary
-  AttentionSpec attention;  // score, mask, bias, dropout
+  bool keep_attention = false;  // of recomputed layers: the results of attention
+  int64_t mlp_chunk = 0;        // rows of the MLP computed at once, again in backward; 0 = all, kept
+  int64_t loss_chunk = 0;       // rows of logits held at once; 0 = chosen from the vocabulary
+  AttentionSpec attention;      // score, mask, bias, dropout
 };
 
 // One micro-batch as this rank sees it: B rows, n local positions. What it refers to must outlive backward.
@@ -117,10 +118,12 @@ class LanguageModel {
   };
   struct PassState;
   Var embed(Tape& tape, const PassState& state);
-  Stream block(Tape& tape, size_t index, const Stream& in, const PassState& state, Var* entropy);
+  Stream block(Tape& tape, size_t index, const Stream& in, const PassState& state, Var* entropy,
+               AttentionSaved* saved = nullptr);
   Stream recomputed_block(Tape& tape, size_t index, const Stream& in, const std::shared_ptr<const PassState>& state,
                           Var* entropy);
-  Var attention_branch(Tape& tape, size_t index, const Var& x, const PassState& state, Var* entropy);
+  Var attention_branch(Tape& tape, size_t index, const Var& x, const PassState& state, Var* entropy,
+                       AttentionSaved* saved);
   Var mlp_branch(Tape& tape, const Layer& layer, const Var& x, const PassState& state);
   Var head_loss(Tape& tape, const Var& x, const PassState& state, ModelLoss& result);
 

@@ -78,7 +78,8 @@ ModelSpec model_spec(const Config& config, int64_t vocab) {
   spec.label_smoothing = config.train.label_smoothing;
   spec.mlp_chunk = config.train.mlp_chunk;
   spec.entropy_weight = config.attention.entropy_weight;
-  spec.recompute_layers = config.train.recompute == RecomputeChoice::layer;
+  spec.recompute_layers = config.train.recompute != RecomputeChoice::none;
+  spec.keep_attention = config.train.recompute == RecomputeChoice::attn;
   spec.loss_chunk = config.train.loss_chunk;
   spec.attention = attention_spec(config);
   return spec;

@@ -175,11 +175,12 @@ TEST(Recompute, ChangesNoBit) {
   const std::string config = merged(tiny("97", kRich));
   for (const auto& layout : {std::vector<std::string>{"parallel.ring=2"},
                              {"parallel.tensor=2"},
+                             {"parallel.ring=2", "parallel.context=allgather", "parallel.gather_heads=1"},
                              {"parallel.ulysses=2", "parallel.zero=3"}}) {
     const auto kept = run_in_layout(config, layout, 2, files, 4);
-    for (const char* offload : {"none", "activations"}) {
+    for (const char* rung : {"layer", "attn"}) {
       auto again = layout;
-      again.insert(again.end(), {"train.recompute=layer", std::string("train.offload=") + offload});
+      again.insert(again.end(), {std::string("train.recompute=") + rung, "train.offload=activations"});
       const auto recomputed = run_in_layout(config, again, 2, files, 4);
       EXPECT_EQ(kept.losses, recomputed.losses) << layout.front();
       EXPECT_EQ(kept.weights, recomputed.weights) << layout.front();
