@@ -92,6 +92,24 @@ losses chain | grep train > chain.txt
 grep train one.txt > one-train.txt
 check "a run resumed in four layouts has the losses of one rank ($(difference chain.txt one-train.txt))" close chain.txt one-train.txt 1e-5
 
+# A rank that stops answering: everybody leaves with 124 within the watchdog's limit and 10 s, and the message names the
+# operation, its axis, where it was called, and the suspect.
+"$mpirun" -np 2 "$program" train run.toml --run.dir=stuck --train.steps="100000 steps" --eval.every="0 steps" \
+  --parallel.tensor=2 --guard.watchdog=5s > stuck.log 2>&1 &
+launcher=$!
+for _ in $(seq 600); do [ "$(losses stuck 2> /dev/null | wc -l)" -ge 5 ] && break; sleep 0.1; done
+victim=$(pgrep -f -- "--run.dir=stuck " | while read -r p; do [ "$(readlink "/proc/$p/exe")" = "$(readlink -f "$program")" ] && echo "$p"; done | tail -n 1)
+kill -STOP "$victim"
+start=$SECONDS
+wait $launcher
+code=$?
+check "a stopped rank ends the job with 124 ($code)" test $code -eq 124
+check "within 15 s ($((SECONDS - start)) s)" test $((SECONDS - start)) -le 15
+check "the message names axis and call site" grep -qE 'rank [01] .*waits: [a-z_]+ #[0-9]+ axis [a-z]+ #.*parallel/[a-z_]+\.cc:[0-9]+' stuck.log
+check "it names the suspect" grep -q 'no report from: rank [01] <- suspect' stuck.log
+left=$(pgrep -f -- "--run.dir=stuck " | while read -r p; do [ "$(readlink "/proc/$p/exe")" = "$(readlink -f "$program")" ] && echo "$p"; done)
+check "no rank is left" test -z "$left"
+
 if [ $failures -gt 0 ]; then
   echo "$failures checks failed"
   exit 1
