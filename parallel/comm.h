@@ -36,7 +36,7 @@ struct CommOptions {
   int64_t staging_bytes = int64_t{1} << 20;  // all_reduce over messages works on this much at a time
   // Collectives of at least shared_bytes use memory that the ranks of a node share, where all ranks of the communicator
   // are on one node: a window of at most window_bytes per rank and communicator.
-  int64_t shared_bytes = 4096;
+  int64_t shared_bytes = 512;
   int64_t window_bytes = int64_t{4} << 20;
   bool direct = true;  // ranks in one process work in each other's buffers; false: through windows, as processes do
 };

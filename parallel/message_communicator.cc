@@ -304,7 +304,9 @@ RequestPtr MessageCommunicator::all_gather_async(std::span<const std::byte> mine
   check("all_gather", -1, static_cast<int64_t>(all.size()), "byte", at);
   const uint64_t sequence = log("all_gather", -1, static_cast<int64_t>(all.size()), "byte", at);
   const int tag = collective_tag();
-  if (SharedArea* area = shared(static_cast<int64_t>(all.size()))) {
+  const auto total = static_cast<int64_t>(all.size());
+  const bool in_one_copy = total >= kOneCopyBytes && transport_->copies_once();
+  if (SharedArea* area = shared(total); area != nullptr && !in_one_copy) {
     return make_request(shared_all_gather(*area, mine, all, counts), sequence);
   }
   const int n = size();

@@ -16,6 +16,7 @@
 
 #include "kernels/error.h"
 #include "parallel/message_communicator.h"
+#include "parallel/mpi_area.h"
 #include "parallel/transport.h"
 
 namespace farsight {
@@ -38,7 +39,9 @@ class MpiMessage final : public Message {
 
 class MpiTransport final : public Transport {
  public:
-  MpiTransport(MPI_Comm comm, bool owned) : comm_(comm), owned_(owned) {
+  // Collective.
+  MpiTransport(MPI_Comm comm, bool owned, const CommOptions& options, int64_t patience)
+      : comm_(comm), owned_(owned), options_(options), patience_(patience), area_(make_mpi_area(comm, options)) {
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
   }
@@ -61,14 +64,21 @@ class MpiTransport final : public Transport {
     MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, from, tag, comm_, &request);
     return std::make_unique<MpiMessage>(request);
   }
-  // Ranks may share cores: a waiting rank gives its core away soon, or its partner cannot answer.
   void idle(int64_t fruitless) override {
-    if (fruitless >= 32) std::this_thread::yield();
+    // While a rank waits for shared memory it calls MPI for nothing else, but its sends may need it.
+    if (fruitless % 16 == 15) {
+      int found = 0;
+      MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm_, &found, MPI_STATUS_IGNORE);
+    }
+    if (fruitless >= patience_) std::this_thread::yield();
   }
+  SharedArea* shared() override { return area_.area.get(); }
+  bool copies_once() const override { return area_.one_copy; }
+  const std::string& sharing() const { return area_.description; }
   std::unique_ptr<Transport> split(int colour, int key, const std::vector<int>&, uint64_t) override {
     MPI_Comm part = MPI_COMM_NULL;
     MPI_Comm_split(comm_, colour, key, &part);
-    return std::make_unique<MpiTransport>(part, /*owned=*/true);
+    return std::make_unique<MpiTransport>(part, /*owned=*/true, options_, patience_);
   }
   [[noreturn]] void abort(int code) override {
     MPI_Abort(MPI_COMM_WORLD, code);
@@ -78,9 +88,19 @@ class MpiTransport final : public Transport {
  private:
   MPI_Comm comm_;
   bool owned_;
+  CommOptions options_;
+  int64_t patience_;  // fruitless rounds before a waiting rank gives its core away
+  MpiArea area_;
   int rank_ = 0;
   int size_ = 1;
 };
+
+// Ranks that share cores give them away soon, or their partner cannot answer. Ranks with a core each answer within
+// microseconds; to give the core away would let others have it for milliseconds.
+int64_t patience_of(int local_ranks) {
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());  // that this process may use
+  return local_ranks <= cores ? 1024 : 32;
+}
 
 int environment_count(const char* name) {
   const char* text = std::getenv(name);
@@ -124,8 +144,9 @@ MpiSession::MpiSession(int* argc, char*** argv, const CommOptions& options) {
   MPI_Comm_rank(node, &local_rank_);
   MPI_Comm_size(node, &local_size_);
   MPI_Comm_free(&node);
-  world_ = std::make_unique<MessageCommunicator>(std::make_unique<MpiTransport>(MPI_COMM_WORLD, /*owned=*/false),
-                                                 std::make_shared<RankEngine>(options), "world");
+  auto transport = std::make_unique<MpiTransport>(MPI_COMM_WORLD, /*owned=*/false, options, patience_of(local_size_));
+  sharing_ = transport->sharing();
+  world_ = std::make_unique<MessageCommunicator>(std::move(transport), std::make_shared<RankEngine>(options), "world");
   try {
     refuse_singletons(launched_ranks(), world_->size());
   } catch (...) {

@@ -25,9 +25,13 @@ class MpiSession {
   Communicator& world() { return *world_; }
   int local_rank() const { return local_rank_; }  // among the ranks of this node
   int local_size() const { return local_size_; }
+  // How large collectives of the world travel: "shared memory, 256 KiB per rank", or "messages: " and why. The same on
+  // all ranks; a communicator split from it decides for itself in the same way.
+  const std::string& sharing() const { return sharing_; }
 
  private:
   std::unique_ptr<Communicator> world_;
+  std::string sharing_;
   int local_rank_ = 0;
   int local_size_ = 1;
 };

@@ -29,8 +29,9 @@ HWY_INLINE V combine(D, V a, V b) {
   if constexpr (op == ReduceOp::sum) {
     return hn::Add(a, b);
   } else {
-    const auto keep = op == ReduceOp::max ? hn::Gt(a, b) : hn::Lt(a, b);
-    return hn::IfThenElse(hn::Or(keep, hn::Ne(a, a)), a, b);
+    auto keep = op == ReduceOp::max ? hn::Gt(a, b) : hn::Lt(a, b);
+    if constexpr (hwy::IsFloat<hn::TFromD<D>>()) keep = hn::Or(keep, hn::IsNaN(a));
+    return hn::IfThenElse(keep, a, b);
   }
 }
 

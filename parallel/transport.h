@@ -37,6 +37,9 @@ class Transport {
   virtual std::unique_ptr<Transport> split(int colour, int key, const std::vector<int>& members, uint64_t serial) = 0;
   // Memory that all ranks of the group reach, or null on all of them. Settled when the group is made.
   virtual SharedArea* shared() { return nullptr; }
+  // Whether long messages in the group go from buffer to buffer in one copy; the same on all ranks. Then memory that is
+  // shared gains nothing for long copies without arithmetic.
+  virtual bool copies_once() const { return false; }
   [[noreturn]] virtual void abort(int code) = 0;
 };
 

@@ -10,6 +10,8 @@ namespace farsight::testing {
 void reductions_are_exact_and_ordered(Communicator& world);
 void reductions_take_any_size(Communicator& world);
 void async_reductions_overlap(Communicator& world);
+void everything_in_flight_at_once(Communicator& world);
+void every_type_and_operation_is_ordered(Communicator& world);
 void nan_survives_max_and_min(Communicator& world);
 void broadcast_from_every_root(Communicator& world);
 void all_gather_of_uneven_parts(Communicator& world);

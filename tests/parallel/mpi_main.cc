@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // main() of the tests that run under mpirun: one session for all cases; a failed case ends the job, because the ranks
-// are out of step after it.
+// are out of step after it. Words after the options of GoogleTest: "messages" sends everything in messages, "windows"
+// the smallest collectives through shared memory too, in many small steps.
+#include <cstdint>
 #include <cstdio>
+#include <limits>
+#include <string_view>
 
 #include <gtest/gtest.h>
 
@@ -38,6 +42,12 @@ int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   farsight::CommOptions options;
   options.piece_bytes = 100000;  // messages of the tests are longer: the splitting runs over MPI too
+  const std::string_view path = argc > 1 ? argv[1] : "";
+  if (path == "messages") options.shared_bytes = std::numeric_limits<int64_t>::max();
+  if (path == "windows") {
+    options.shared_bytes = 1;
+    options.window_bytes = 16384;
+  }
   farsight::MpiSession session(&argc, &argv, options);
   farsight::testing::current_world = &session.world();
   auto& listeners = ::testing::UnitTest::GetInstance()->listeners();
