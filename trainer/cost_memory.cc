@@ -33,7 +33,7 @@ class Activations {
         rank_(config, layout, vocab),
         precision_(precision),
         parameters_(parameters),
-        recompute_(config.train.recompute == RecomputeChoice::layer) {}
+        recompute_(config.train.recompute != RecomputeChoice::none) {}
 
   std::vector<Moment> moments() const;
 
@@ -45,6 +45,7 @@ class Activations {
   Amounts attention_kept(const ContextShape& c) const;
   Amounts layer_kept(const ContextShape& c) const;
   Amounts pass_kept() const;
+  Amounts attention_saved(const ContextShape& c) const;
   Amounts model_kept() const;
   void add_loss(std::vector<Moment>& out) const;
   void add_mlp(std::vector<Moment>& out, const Amounts& kept) const;
@@ -89,10 +90,23 @@ Amounts Activations::pass_kept() const {
   return kept;
 }
 
+// What recomputed layers keep besides their input: nothing, or the result of their attention.
+Amounts Activations::attention_saved(const ContextShape& c) const {
+  if (config_.train.recompute != RecomputeChoice::attn) return {};
+  return {c.rows * c.queries, c.rows * c.heads * kFloat};
+}
+
 // All layers, as forward leaves them.
 Amounts Activations::model_kept() const {
   Amounts kept = pass_kept();
-  if (recompute_) return kept + Amounts{(2 * rank_.layers + 1) * between(), 0};
+  if (recompute_) {
+    kept.elements += (2 * rank_.layers + 1) * between();
+    for (const SchemeCount& s : context_schemes(config_)) {
+      const Amounts saved = attention_saved(ContextShape(rank_, s.scheme));
+      kept = kept + Amounts{s.layers * saved.elements, s.layers * saved.bytes};
+    }
+    return kept;
+  }
   for (const SchemeCount& s : context_schemes(config_)) {
     const Amounts layer = layer_kept(ContextShape(rank_, s.scheme));
     kept = kept + Amounts{s.layers * layer.elements, s.layers * layer.bytes};
@@ -109,12 +123,11 @@ int64_t chunk_rows(int64_t wanted, int64_t rows, int64_t vocabulary) {
 }
 
 void Activations::add_loss(std::vector<Moment>& out) const {
-  constexpr int64_t slice = 8192;  // of the vocabulary, whose input gradients are added up
   const int64_t chunk = chunk_rows(config_.train.loss_chunk, rank_.rows, rank_.vocabulary);
   const Amounts kept = model_kept() + Amounts{3 * between() + moved(), 0};
   Moment loss{"loss", kept, {}};
-  loss.loss = chunk * rank_.vocabulary * kFloat + gathered() * precision_.activation;
-  if (rank_.vocabulary > slice) loss.loss += chunk * rank_.width * kFloat;
+  // Logits, the gradient of all rows, and that of a slice of the vocabulary, which is added to it.
+  loss.loss = chunk * rank_.vocabulary * kFloat + (gathered() + chunk * rank_.width) * precision_.activation;
   if (config_.parallel.zero >= 2) loss.gradients = parameters_.units.front() + parameters_.units.back();
   if (config_.parallel.zero == 3) loss.weights = parameters_.units.front() + parameters_.units.back();
   Moment norm{"final norm backward", model_kept() + Amounts{3 * between(), 0}, {3 * between(), 0}};
@@ -195,7 +208,10 @@ std::vector<Moment> Activations::moments() const {
   for (const SchemeCount& s : context_schemes(config_)) {
     const ContextShape c(rank_, s.scheme);
     Amounts kept = model_kept();
-    if (recompute_) kept = kept + layer_kept(c) + Amounts{between(), 0};  // a layer replayed, and its output again
+    if (recompute_) {  // a layer replayed, its output again, but not what it saved
+      const Amounts saved = attention_saved(c);
+      kept = kept + layer_kept(c) + Amounts{between() - saved.elements, -saved.bytes};
+    }
     add_mlp(out, kept);
     add_attention(out, kept, c);
   }

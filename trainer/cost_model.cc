@@ -6,6 +6,7 @@
 
 #include "parallel/bucket_plan.h"
 #include "trainer/model.h"
+#include "trainer/model_placement.h"
 #include "trainer/model_spec.h"
 #include "trainer/run_mesh.h"
 
@@ -111,13 +112,14 @@ RankParameters rank_parameters(const Config& config, const RunLayout& layout, in
 }
 
 RankParameters largest_rank_parameters(const Config& config, const RunLayout& layout, int64_t vocab) {
-  // Shards of the first rank of a ZeRO group are the largest; tensor ranks differ by their heads.
-  RankParameters most = rank_parameters(config, layout, vocab, 0);
-  for (int64_t rank = 1; rank < layout.tensor; ++rank) {
-    RankParameters other = rank_parameters(config, layout, vocab, rank);
-    if (other.slab > most.slab) most = std::move(other);
-  }
-  return most;
+  // Shards of the first rank of a ZeRO group are the largest. Tensor ranks differ by their heads, of which the first
+  // need not have most, and by rows, of which it has.
+  RankParameters first = rank_parameters(config, layout, vocab, 0);
+  const auto heads = tensor_heads(config.model.heads, config.model.kv_heads, layout.tensor).query;
+  const auto most = std::max_element(heads.begin(), heads.end()) - heads.begin();
+  if (most == 0) return first;
+  RankParameters other = rank_parameters(config, layout, vocab, most);
+  return other.slab > first.slab ? other : first;
 }
 
 }  // namespace farsight

@@ -9,16 +9,9 @@
 
 #include "trainer/config.h"
 #include "trainer/cost_model.h"
+#include "trainer/step_traffic.h"
 
 namespace farsight {
-
-// Bytes that one rank sends per optimizer step.
-struct TrafficPlan {
-  int64_t gradients = 0;  // all-reduce over data x ring
-  int64_t ring = 0;       // keys and values forward, the same and their gradients backward
-  int64_t total() const { return gradients + ring; }
-};
-TrafficPlan traffic_plan(const Config& config, const RunLayout& layout, int64_t vocab);
 
 // What is known about the training data.
 struct DatasetFacts {

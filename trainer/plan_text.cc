@@ -64,14 +64,27 @@ std::string memory_section(const MemoryPlan& memory) {
   return text + row("total", size_text(memory.total()));
 }
 
+std::string traffic_section(const TrafficPlan& traffic) {
+  std::string text = "traffic sent by a rank per step\n";
+  const auto line = [&](const char* what, int64_t bytes) {
+    if (bytes > 0) text += row(what, size_text(bytes));
+  };
+  line("gradients", traffic.gradients);
+  line("weights", traffic.weights);
+  line("tensor ranks", traffic.tensor);
+  line("keys and values", traffic.keys);
+  line("heads", traffic.heads);
+  line("embedding and loss", traffic.loss);
+  return text + row("total", size_text(traffic.total()));
+}
+
 std::string work_section(const Config& config, const Plan& plan) {
   std::string text = fmt::format(
       "arithmetic   6 P_matmul + 12 L H D K; K = {:.1f} keys a query sees on average ({}); repeated forward passes are "
       "not counted\n",
       plan.visible_keys, config.attention.mask.causal ? "causal: half of the pairs" : "all pairs of the mask");
   text += row("per token", flops_text(plan.flops_per_token)) + row("per step", flops_text(plan.flops_per_step));
-  text += "traffic sent by a rank per step\n";
-  return text + row("gradients", size_text(plan.traffic.gradients)) + row("ring", size_text(plan.traffic.ring));
+  return text + traffic_section(plan.traffic);
 }
 
 std::string data_section(const Config& config, const DatasetFacts& data) {
@@ -113,7 +126,9 @@ std::string plan_json(const Config& config, const Plan& plan) {
                           {"total", m.total()},           {"moment", m.moment}};
   json["flops"] = {
       {"visible_keys", plan.visible_keys}, {"per_token", plan.flops_per_token}, {"per_step", plan.flops_per_step}};
-  json["bytes_sent_per_step"] = {{"gradients", plan.traffic.gradients}, {"ring", plan.traffic.ring}};
+  const TrafficPlan& t = plan.traffic;
+  json["bytes_sent_per_step"] = {{"gradients", t.gradients}, {"weights", t.weights}, {"tensor", t.tensor},
+                                 {"keys", t.keys},           {"heads", t.heads},     {"loss", t.loss}};
   json["vocab"] = plan.vocab;
   if (plan.data.present) json["epoch_samples"] = plan.data.epoch_samples;
   json["notes"] = plan.notes;

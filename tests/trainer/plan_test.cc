@@ -141,7 +141,7 @@ TEST(Traffic, RingAndGradientsByHand) {
   const TrafficPlan plan = traffic_plan(config, resolve_layout(config, 2), 100);
   // Two passes, three layers, block = keys and values of 32 tokens, width 128, fp32: forward 1 hop, backward 1 hop of
   // the block again and 2 hops of its gradients.
-  EXPECT_EQ(plan.ring, 2 * 3 * (2 * 32 * 128 * 4) * 4);
+  EXPECT_EQ(plan.keys, 2 * 3 * (2 * 32 * 128 * 4) * 4);
   EXPECT_EQ(plan.gradients, model_size(config, 100).total() * 4);  // 2 (R - 1) / R = 1
   const Config one = tiny();
   EXPECT_EQ(traffic_plan(one, resolve_layout(one, 1), 100).total(), 0);
