@@ -34,14 +34,19 @@ std::string flops_text(double flops) {
 std::string row(const char* what, const std::string& value) { return fmt::format("  {:<22} {:>16}\n", what, value); }
 
 std::string layout_text(const Config& config, const RunLayout& l) {
+  std::string axes = fmt::format("data {} x ring {}", l.data, l.ring);
+  if (l.ulysses > 1) axes += fmt::format(" x ulysses {}", l.ulysses);
+  if (l.tensor > 1) axes += fmt::format(" x tensor {}", l.tensor);
+  if (l.ring > 1) axes += fmt::format(", order {}", to_string(l.order));
+  if (l.context() > 1)
+    axes += fmt::format(", about {} tokens of a sequence on a rank",
+                        (config.data.sequence + l.context() - 1) / l.context());
+  if (config.parallel.zero > 0) axes += fmt::format(", zero {} over {} ranks", config.parallel.zero, l.zero_group);
   return fmt::format(
-      "layout       {} rank{}: data {} x ring {}{}\n"
+      "layout       {} rank{}: {}\n"
       "batch        {} samples of {} tokens = {} passes of micro-batch {} on each of {} data ranks\n",
-      l.world, l.world == 1 ? "" : "s", l.data, l.ring,
-      l.ring > 1 ? fmt::format(", order {}, about {} tokens of a sequence on a rank", to_string(l.order),
-                               (config.data.sequence + l.ring - 1) / l.ring)
-                 : "",
-      config.train.batch_samples, config.data.sequence, l.passes, l.micro_batch, l.data);
+      l.world, l.world == 1 ? "" : "s", axes, config.train.batch_samples, config.data.sequence, l.passes, l.micro_batch,
+      l.data);
 }
 
 std::string size_section(const ModelSize& size) {
@@ -87,6 +92,25 @@ std::string work_section(const Config& config, const Plan& plan) {
   return text + traffic_section(plan.traffic);
 }
 
+std::string seconds_text(double seconds) {
+  return seconds < 1.0 ? fmt::format("{:.1f} ms", seconds * 1e3) : fmt::format("{:.2f} s", seconds);
+}
+
+std::string time_section(const Plan& plan) {
+  const StepTime& t = plan.time;
+  std::string text = fmt::format("time of a step, predicted for {} in {}{}\n", plan.machine.calibration.device,
+                                 plan.machine.calibration.precision.name,
+                                 plan.machine.node() > 0 ? fmt::format(", {} ranks a node", plan.machine.node()) : "");
+  text += row("matrix products", seconds_text(t.products)) + row("attention", seconds_text(t.attention));
+  text += row("elementwise", seconds_text(t.elementwise)) + row("embedding and loss", seconds_text(t.loss));
+  text += row("optimizer", seconds_text(t.optimizer));
+  text += row("communication", seconds_text(t.communication)) + row("of it exposed", seconds_text(t.exposed));
+  text += row("total", seconds_text(t.total())) + row("tokens/s", grouped(static_cast<int64_t>(t.tokens_per_s)));
+  if (t.mfu > 0.0) text += row("MFU", fmt::format("{:.1f} %", 100.0 * t.mfu));
+  return text + fmt::format("dry run      {} ranks x {} tensors: every slice is where its neighbours expect it\n",
+                            grouped(plan.dry_run.ranks), plan.dry_run.tensors);
+}
+
 std::string data_section(const Config& config, const DatasetFacts& data) {
   if (!data.present) return "";
   return fmt::format("data         {} training samples of {} tokens, vocabulary {}; {} = {} steps\n",
@@ -98,7 +122,7 @@ std::string data_section(const Config& config, const DatasetFacts& data) {
 
 std::string plan_text(const Config& config, const Plan& plan) {
   std::string text = layout_text(config, plan.layout) + data_section(config, plan.data) + size_section(plan.size) +
-                     memory_section(plan.memory) + work_section(config, plan);
+                     memory_section(plan.memory) + work_section(config, plan) + time_section(plan);
   for (const std::string& note : plan.notes) text += "note: " + note + "\n";
   return text;
 }
@@ -111,6 +135,9 @@ std::string plan_json(const Config& config, const Plan& plan) {
   json["layout"] = {{"ranks", l.world},
                     {"data", l.data},
                     {"ring", l.ring},
+                    {"ulysses", l.ulysses},
+                    {"tensor", l.tensor},
+                    {"zero", config.parallel.zero},
                     {"order", to_string(l.order)},
                     {"stripe", l.stripe},
                     {"micro_batch", l.micro_batch},
@@ -129,6 +156,13 @@ std::string plan_json(const Config& config, const Plan& plan) {
   const TrafficPlan& t = plan.traffic;
   json["bytes_sent_per_step"] = {{"gradients", t.gradients}, {"weights", t.weights}, {"tensor", t.tensor},
                                  {"keys", t.keys},           {"heads", t.heads},     {"loss", t.loss}};
+  const StepTime& time = plan.time;
+  json["step_seconds"] = {
+      {"device", plan.machine.calibration.device}, {"products", time.products}, {"attention", time.attention},
+      {"elementwise", time.elementwise},           {"loss", time.loss},         {"optimizer", time.optimizer},
+      {"communication", time.communication},       {"exposed", time.exposed},   {"total", time.total()}};
+  json["tokens_per_s"] = time.tokens_per_s;
+  json["mfu"] = time.mfu;
   json["vocab"] = plan.vocab;
   if (plan.data.present) json["epoch_samples"] = plan.data.epoch_samples;
   json["notes"] = plan.notes;

@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <ostream>
+#include <string>
 
+#include "kernels/error.h"
 #include "trainer/config_value.h"
 #include "trainer/plan.h"
+#include "trainer/plan_candidates.h"
 #include "trainer/plan_dataset.h"
 
 namespace farsight {
@@ -29,7 +32,40 @@ int64_t asked_ranks(const CommandArguments& arguments) {
 }
 
 // The fewest ranks that the configured extents fit on.
-int64_t least_ranks(const Config& config) { return std::max<int64_t>(1, config.parallel.data) * config.parallel.ring; }
+int64_t least_ranks(const Config& config) {
+  const ParallelConfig& p = config.parallel;
+  return std::max<int64_t>(1, p.data) * p.ring * p.ulysses * p.tensor;
+}
+
+PlanMachine machine(const CommandArguments& arguments) {
+  PlanMachine out;
+  out.calibration = named_calibration(arguments.get("device", "cpu"));
+  const std::string files = arguments.get("calibration", "");
+  for (size_t begin = 0; begin < files.size();) {
+    const size_t end = std::min(files.find(',', begin), files.size());
+    read_calibration(files.substr(begin, end - begin), out.calibration);
+    begin = end + 1;
+  }
+  out.ranks_per_node = arguments.integer("ranks-per-node", 0);
+  if (out.ranks_per_node < 0) fail(ErrorKind::usage, "--ranks-per-node = {} is negative", out.ranks_per_node);
+  return out;
+}
+
+int list_candidates(const CommandArguments& arguments, const Config& config, int64_t ranks, int64_t limit,
+                    std::ostream& out) {
+  const int64_t rows = arguments.integer("rows", 10);
+  if (rows < 1) fail(ErrorKind::usage, "--rows = {} is not positive", rows);
+  const PlanMachine on = machine(arguments);
+  CandidateRequest request;
+  request.ranks = ranks;
+  request.vocab = config.model.vocab > 0 ? config.model.vocab : dataset_facts(config).vocab;
+  request.memory_limit = limit;
+  request.ranks_per_node = on.node();
+  const auto candidates = plan_candidates(config, request, on.calibration);
+  const auto most = static_cast<size_t>(rows);
+  out << (arguments.has("json") ? candidates_json(candidates, most) : candidates_text(candidates, most));
+  return 0;
+}
 
 }  // namespace
 
@@ -37,7 +73,9 @@ int run_plan(const CommandArguments& arguments, std::ostream& out, std::ostream&
   const int64_t limit = memory_limit(arguments);
   const int64_t asked = asked_ranks(arguments);
   const Config config = load_config(arguments.positional.front(), arguments.overrides);
-  const Plan plan = make_plan(config, asked > 0 ? asked : least_ranks(config), limit, dataset_facts(config));
+  const int64_t ranks = asked > 0 ? asked : least_ranks(config);
+  if (arguments.has("candidates")) return list_candidates(arguments, config, ranks, limit, out);
+  const Plan plan = make_plan(config, ranks, limit, dataset_facts(config), machine(arguments));
   if (arguments.has("json"))
     out << plan_json(config, plan);
   else
