@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "trainer/model_placement.h"
+
 namespace farsight {
 namespace {
 
@@ -46,8 +48,18 @@ constexpr std::array kPolicies{
                     [](const Config& c) { return c.model.kv_heads < c.model.heads; }, kYes, kYes, kYes, kYes, ""},
 };
 
-// Heads of the tensor rank that has fewest.
-int64_t fewest_heads(const Config& c) { return c.model.heads / std::max<int64_t>(1, c.parallel.tensor); }
+bool splits_a_key_head(const Config& c) {
+  const int64_t t = c.parallel.tensor;
+  return t <= c.model.heads && t > c.model.kv_heads && t % c.model.kv_heads != 0;
+}
+
+// Heads of the tensor rank that has fewest: whole groups are dealt out, so 6 heads in 3 groups over 2 ranks are 2
+// and 4.
+int64_t fewest_heads(const Config& c) {
+  if (c.parallel.tensor < 1 || c.parallel.tensor > c.model.heads || splits_a_key_head(c)) return c.model.heads;
+  const TensorHeads heads = tensor_heads(c.model.heads, c.model.kv_heads, c.parallel.tensor);
+  return *std::min_element(heads.query.begin(), heads.query.end());
+}
 
 // Ranks that share the heads of a layer by all-to-all.
 int64_t head_sharing_ranks(const Config& c) {
@@ -71,10 +83,7 @@ const std::vector<LayoutRule>& rules() {
        }},
       {"TP-KV-HEADS",
        {"parallel.tensor", "model.heads", "model.kv_heads"},
-       [](const Config& c) {
-         const int64_t t = c.parallel.tensor;
-         return t <= c.model.heads && t > c.model.kv_heads && t % c.model.kv_heads != 0;
-       },
+       splits_a_key_head,
        [](const Config& c) {
          return fmt::format(
              "parallel.tensor = {} is neither at most model.kv_heads = {} nor a multiple of it: a key head can be on "

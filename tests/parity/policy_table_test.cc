@@ -89,6 +89,8 @@ TEST(PolicyTable, EveryRuleRefusesWithItsCode) {
       {"TP-MLP-WIDTH", {"model.heads=16", "model.width=32", "model.mlp_width=3", "parallel.tensor=4"}},
       {"CP-ULYSSES-HEADS", {"parallel.tensor=2", "parallel.ulysses=4"}},
       {"CP-ULYSSES-HEADS", {"parallel.ring=8", "parallel.context=ulysses"}},
+      {"CP-ULYSSES-HEADS",
+       {"model.heads=6", "model.kv_heads=3", "model.width=48", "parallel.tensor=2", "parallel.ulysses=3"}},
       {"CP-ULYSSES-HEADS", {"parallel.ring=8", "parallel.override=[{layers=\"0\",context=\"ulysses\"}]"}},
   };
   std::set<std::string> seen;
