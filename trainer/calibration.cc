@@ -46,7 +46,8 @@ constexpr Number kNumbers[] = {{"peak_flops", &Calibration::peak_flops},
                                {"memory_bytes", &Calibration::memory_bytes},
                                {"operation_s", &Calibration::operation_s},
                                {"overlap", &Calibration::overlap},
-                               {"tensor_overlap", &Calibration::tensor_overlap}};
+                               {"tensor_overlap", &Calibration::tensor_overlap},
+                               {"slowdown", &Calibration::slowdown}};
 
 CommPattern parse_pattern(const std::string& text) {
   for (const CommPattern pattern : kCommPatterns) {

@@ -36,7 +36,8 @@ struct Calibration {
   double operation_s = 0.0;                                  // of one operation, whatever its size
   double overlap = 0.0;         // share of a transfer that can hide behind arithmetic that runs meanwhile
   double tensor_overlap = 0.0;  // share of a tensor transfer that hides behind its own product, cut into pieces
-  int64_t concurrency = 0;      // ranks of a node that run at these rates at the same time; 0: all
+  int64_t concurrency = 0;      // ranks of a node that have cores of their own; 0: all
+  double slowdown = 1.0;        // of each when `concurrency` of them run
   int64_t ranks_per_node = 0;   // what the device comes with; 0: unknown
   std::vector<CommRate> comm;
 };

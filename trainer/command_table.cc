@@ -83,33 +83,43 @@ Command checkpoint_command() {
 
 Command bench_command() {
   return {.name = "bench",
-          .summary = "speeds as ratios to a reference and to the measured ceiling",
-          .synopsis = "attention [--tokens=N,N...] [--heads=N] [--width=N] [--forward]",
+          .summary = "speeds as ratios to a reference and to the measured ceiling; calibrations for plan",
+          .synopsis = "attention [--tokens=N,N...] [--heads=N] [--width=N] [--forward] | kernels|comm [--json]",
           .help =
               "attention: blockwise attention beside dense attention written with a BLAS, in the same run, results\n"
-              "compared first; and the fraction of the FMA peak measured in between.",
+              "compared first; and the fraction of the FMA peak measured in between.\n"
+              "kernels: rates of products, attention and elementwise operations. comm, under mpirun: start and rate\n"
+              "of every pattern of communication. With --json they print what plan --calibration reads.",
           .example = "farsight bench attention --tokens=4096,8192",
           .least_positional = 1,
           .most_positional = 1,
           .options = {{"tokens", "N,N...", "1024,2048,4096,8192", "sequence lengths"},
                       {"heads", "N", "12", "heads"},
                       {"width", "N", "64", "width of a head"},
-                      {"forward", "", "", "leave the backward pass out"}},
+                      {"forward", "", "", "leave the backward pass out"},
+                      {"json", "", "", "print JSON (kernels, comm)"}},
+          .parallel = true,
           .run = run_bench};
 }
 
 Command plan_command() {
   return {.name = "plan",
           .summary = "what a configuration costs and every problem it has, without running it",
-          .synopsis = "CONFIG [--section.key=value ...] [--ranks=N] [--memory=80GiB] [--json]",
+          .synopsis = "CONFIG [--section.key=value ...] [--ranks=N] [--memory=80GiB] [--candidates] [--json]",
           .help =
-              "Prints layout, parameters, memory per rank, arithmetic and traffic of a step. Needs no MPI and no\n"
-              "device. Fails (78) with every problem at once.",
-          .example = "farsight plan lm.toml --ranks=8 --memory=80GiB",
+              "Prints layout, parameters, memory per rank, arithmetic, traffic and predicted time of a step, after a\n"
+              "dry run of every rank's slices. Needs no MPI and no device. Fails (78) with every problem at once.\n"
+              "--candidates compares every way to spread the configuration over the ranks.",
+          .example = "farsight plan lm.toml --ranks=8 --memory=80GiB --candidates",
           .least_positional = 1,
           .most_positional = 1,
-          .options = {{"ranks", "N", "parallel.data x parallel.ring", "number of ranks to plan for"},
+          .options = {{"ranks", "N", "the product of parallel.*", "number of ranks to plan for"},
                       {"memory", "BYTES", "", "memory of a rank, such as 80GiB: refuse what does not fit"},
+                      {"candidates", "", "", "layouts, states, recomputation and micro-batches, best first"},
+                      {"rows", "K", "10", "of --candidates"},
+                      {"device", "cpu|h100", "cpu", "what times are predicted for"},
+                      {"calibration", "FILE,FILE", "", "measurements of farsight bench kernels|comm --json"},
+                      {"ranks-per-node", "N", "all, h100: 8", "ranks that share the fast links"},
                       {"json", "", "", "print JSON"}},
           .overrides = true,
           .run = run_plan};

@@ -21,6 +21,13 @@ struct LayerTime {
   double backward() const { return 2.0 * products + attention_backward + small_backward; }
 };
 
+// Of a rank that shares its node with others: cores have shared parts, and beyond the cores ranks take turns.
+double slowdown(const Calibration& c, int64_t ranks) {
+  if (c.concurrency == 0 || ranks <= 1) return 1.0;
+  if (ranks >= c.concurrency) return c.slowdown * real(ranks) / real(c.concurrency);
+  return 1.0 + (c.slowdown - 1.0) * real(ranks - 1) / real(c.concurrency - 1);
+}
+
 class StepClock {
  public:
   StepClock(const Config& config, const RunLayout& layout, int64_t vocab, const Calibration& calibration,
@@ -30,7 +37,7 @@ class StepClock {
         calibration_(calibration),
         rank_(config, layout, vocab),
         per_node_(ranks_per_node > 0 ? std::min(ranks_per_node, layout.world) : layout.world) {
-    if (calibration.concurrency > 0) slowed_ = std::max(1.0, real(per_node_) / real(calibration.concurrency));
+    slowed_ = slowdown(calibration, per_node_);
     for (const SchemeCount& s : context_schemes(config)) layers_.emplace_back(layer(s.scheme), real(s.layers));
   }
 

@@ -1,29 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 // The planner against reality: peak memory of a training step and its time, planned and measured, for twelve layouts.
 //
-//   plan_bench                          threads as ranks; memory is the process's peak divided by the ranks
-//   mpirun -np 4 plan_bench             one process per rank: each rank's own peak
+//   plan_bench                  threads as ranks, all layouts; memory is the peak of the process divided by the ranks
+//   mpirun -np 4 plan_bench     processes as ranks, the layouts of 4 ranks; memory is the largest peak of a rank
 //
-// Prints one line per layout; MISS where memory is more than 10 % off.
+// Kernels and communication are measured in the same run. MISS: memory more than 10 %, time more than 20 % off.
+// Beside the time of the fastest step stands the processor time of the cheapest, which others on the machine do not
+// stretch.
+#include <time.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <functional>
+#include <span>
 #include <string>
-#include <utility>
+#include <thread>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "kernels/allocator.h"
-#include "kernels/error.h"
+#include "kernels/parallel_for.h"
 #include "parallel/comm_measure.h"
 #include "parallel/inproc_comm.h"
 #include "parallel/mpi_comm.h"
 #include "tests/parity/parity_case.h"
+#include "trainer/bench_comm.h"
+#include "trainer/bench_kernels.h"
 #include "trainer/cost_model.h"
 #include "trainer/layout_trainer.h"
+#include "trainer/step_time.h"
 
 namespace farsight {
 namespace {
@@ -55,21 +61,32 @@ const std::vector<BenchLayout>& bench_layouts() {
   return all;
 }
 
-Config bench_config(const BenchLayout& layout) {
-  std::vector<std::string> overrides = layout.overrides;
-  return parse_config("[data]\ntrain = [\"" + generated_corpus() +
-                          "\"]\nsequence = 1024\n[model]\nlayers = 4\nwidth = 256\nheads = 8\nkv_heads = 4\n"
-                          "vocab = 4096\n[train]\nbatch = \"4 samples\"\nmicro_batch = 1\n",
-                      "bench.toml", overrides);
+const char* const kMemoryModel =
+    "sequence = 1024\n[model]\nlayers = 4\nwidth = 256\nheads = 8\nkv_heads = 4\nvocab = 4096\n"
+    "[train]\nbatch = \"4 samples\"\nmicro_batch = 1\n";
+// Steps short enough for one of them to be undisturbed on a machine that others use too.
+const char* const kTimeModel =
+    "sequence = 512\n[model]\nlayers = 2\nwidth = 256\nheads = 8\nkv_heads = 4\nvocab = 1024\n"
+    "[train]\nbatch = \"4 samples\"\nmicro_batch = 1\n";
+
+Config bench_config(const BenchLayout& layout, const char* model) {
+  return parse_config("[data]\ntrain = [\"" + generated_corpus() + "\"]\n" + model, "bench.toml", layout.overrides);
 }
 
 struct Measured {
   double bytes = 0.0, seconds = 0.0;
+  double cpu_seconds = 0.0;  // processor time of all ranks for the cheapest step, over the cores they can use
   MemoryStats stats;
 };
 
-// `shared`: the ranks are threads of one process.
-Measured measure(Communicator& world, const Config& config, const DatasetFiles& files, bool shared) {
+double processor_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// `shared`: the ranks are threads of one process. Peak of all steps but the first, time of the fastest.
+Measured measure(Communicator& world, const Config& config, const DatasetFiles& files, bool shared, int steps) {
   LayoutTrainer trainer(world, config, files);
   const auto step = [&] {
     auto outcome = trainer.accumulate();
@@ -77,12 +94,17 @@ Measured measure(Communicator& world, const Config& config, const DatasetFiles& 
   };
   Measured result;
   step();
-  for (int i = 0; i < 3; ++i) {
+  world.barrier();
+  if (!shared || world.rank() == 0) host_allocator().reset_peak();
+  for (int i = 0; i < steps; ++i) {
     world.barrier();
-    if (!shared || world.rank() == 0) host_allocator().reset_peak();
-    world.barrier();
+    const double before = processor_seconds();
     const double seconds = slowest_seconds(world, step);
+    double used = processor_seconds() - before;
+    if (!shared) world.all_reduce(std::span<double>(&used, 1), ReduceOp::sum);
+    used /= std::min(static_cast<double>(world.size()), static_cast<double>(std::thread::hardware_concurrency()));
     if (i == 0 || seconds < result.seconds) result.seconds = seconds;
+    if (i == 0 || used < result.cpu_seconds) result.cpu_seconds = used;
   }
   world.barrier();
   result.stats = host_allocator().stats();
@@ -92,38 +114,68 @@ Measured measure(Communicator& world, const Config& config, const DatasetFiles& 
   return result;
 }
 
-void print(const BenchLayout& layout, const Config& config, const Measured& m) {
-  const RunLayout run = resolve_layout(config, layout.ranks);
-  const MemoryPlan plan = memory_plan(config, run, config.model.vocab);
+double mib(double bytes) { return bytes / (1 << 20); }
+
+void print_memory(const BenchLayout& layout, const Config& config, const Measured& m) {
+  const MemoryPlan plan = memory_plan(config, resolve_layout(config, layout.ranks), config.model.vocab);
   const auto expected = static_cast<double>(plan.expected());
   const double ratio = expected / m.bytes;
-  fmt::print("{:<16} memory plan {:7.2f} MiB  measured {:7.2f} MiB  plan/measured {:.3f}{}  ({})  step {:.1f} ms\n",
-             layout.name, expected / (1 << 20), m.bytes / (1 << 20), ratio, std::abs(ratio - 1.0) > 0.1 ? " MISS" : "",
-             plan.moment, m.seconds * 1e3);
-  if (std::getenv("PLAN_BENCH_TAGS") != nullptr) {
-    for (const auto& [tag, bytes] : m.stats.peak_by_tag)
-      fmt::print("    {:<14} {:8.2f}\n", to_string(tag), static_cast<double>(bytes) / (1 << 20));
-    for (const auto& [name, bytes] : {std::pair{"weights", plan.weights},
-                                      {"gradients", plan.gradients},
-                                      {"optimizer", plan.optimizer},
-                                      {"kept", plan.activations},
-                                      {"working", plan.working},
-                                      {"loss", plan.loss},
-                                      {"exchange", plan.exchange}})
-      fmt::print("    plan {:<14} {:8.2f}\n", name, static_cast<double>(bytes) / (1 << 20));
-  }
+  fmt::print("{:<16} memory   plan {:7.2f} MiB  measured {:7.2f} MiB  ratio {:.3f}{}  (fullest: {})\n", layout.name,
+             mib(expected), mib(m.bytes), ratio, std::abs(ratio - 1.0) > 0.1 ? "  MISS" : "", plan.moment);
   std::fflush(stdout);
 }
 
-void run_threads() {
+void print_time(const BenchLayout& layout, const Config& config, const Measured& m, const Calibration& calibration) {
+  const RunLayout run = resolve_layout(config, layout.ranks);
+  const RankParameters parameters = largest_rank_parameters(config, run, config.model.vocab);
+  const StepTime plan = step_time(config, run, config.model.vocab, calibration, 0, parameters);
+  const double ratio = plan.total() / m.seconds, quiet = plan.total() / m.cpu_seconds;
+  fmt::print(
+      "{:<16} step     plan {:7.1f} ms   measured {:7.1f} ms   ratio {:.2f}{}   processor time {:.1f} ms, ratio {:.2f} "
+      " "
+      "(arithmetic {:.1f}, exposed {:.1f})\n",
+      layout.name, plan.total() * 1e3, m.seconds * 1e3, ratio, std::abs(ratio - 1.0) > 0.2 ? "  MISS" : "",
+      m.cpu_seconds * 1e3, quiet, plan.compute() * 1e3, plan.exposed * 1e3);
+  std::fflush(stdout);
+}
+
+void run_layout_on(Communicator& world, const BenchLayout& layout, const DatasetFiles& files, bool shared,
+                   Calibration calibration) {
+  if (world.size() > 1) calibration.comm = measure_comm(world, {}, 0);
+  const Config large = bench_config(layout, kMemoryModel), small = bench_config(layout, kTimeModel);
+  const Measured memory = measure(world, large, files, shared, 2);
+  const Measured time = measure(world, small, files, shared, 15);
+  if (world.rank() != 0) return;
+  print_memory(layout, large, memory);
+  print_time(layout, small, time, calibration);
+}
+
+DatasetFiles corpus() {
   DatasetFiles files;
   files.train = {probe_corpus(generated_corpus())};
+  return files;
+}
+
+void run_threads() {
+  const DatasetFiles files = corpus();
+  const Calibration calibration = measure_kernels({});
   for (const BenchLayout& layout : bench_layouts()) {
-    const Config config = bench_config(layout);
-    run_in_process(layout.ranks, [&](Communicator& world) {
-      const Measured m = measure(world, config, files, /*shared=*/true);
-      if (world.rank() == 0) print(layout, config, m);
-    });
+    run_in_process(layout.ranks,
+                   [&](Communicator& world) { run_layout_on(world, layout, files, /*shared=*/true, calibration); });
+  }
+}
+
+// The layouts of exactly this many ranks. Every process makes the corpus before MPI starts.
+void run_processes() {
+  const DatasetFiles files = corpus();
+  MpiSession session(nullptr, nullptr);
+  Communicator& world = session.world();
+  Calibration calibration;
+  // One rank measures for all: it starts as many threads as there are cores.
+  if (world.rank() == 0) calibration = measure_kernels({});
+  world.barrier();
+  for (const BenchLayout& layout : bench_layouts()) {
+    if (layout.ranks == world.size()) run_layout_on(world, layout, files, /*shared=*/false, calibration);
   }
 }
 
@@ -131,6 +183,11 @@ void run_threads() {
 }  // namespace farsight
 
 int main() {
-  farsight::run_threads();
+  farsight::set_thread_count(1);
+  if (farsight::launched_ranks() > 1) {
+    farsight::run_processes();
+  } else {
+    farsight::run_threads();
+  }
   return 0;
 }

@@ -9,6 +9,9 @@
 
 #include "kernels/error.h"
 #include "trainer/bench_attention.h"
+#include "trainer/bench_comm.h"
+#include "trainer/bench_kernels.h"
+#include "trainer/parallel_command.h"
 
 namespace farsight {
 namespace {
@@ -31,13 +34,7 @@ std::vector<int64_t> lengths(std::string_view text) {
   return out;
 }
 
-}  // namespace
-
-int run_bench(const CommandArguments& arguments, std::ostream& out, std::ostream& /*err*/) {
-  if (arguments.positional.at(0) != "attention") {
-    fail(ErrorKind::usage, "bench: '{}' is not a benchmark of this build; available: attention",
-         arguments.positional.at(0));
-  }
+int run_attention(const CommandArguments& arguments, std::ostream& out) {
   BenchAttentionOptions options;
   if (arguments.has("tokens")) options.tokens = lengths(arguments.get("tokens", ""));
   options.heads = arguments.integer("heads", options.heads);
@@ -45,6 +42,19 @@ int run_bench(const CommandArguments& arguments, std::ostream& out, std::ostream
   options.backward = !arguments.has("forward");
   if (options.heads < 1 || options.width < 1) fail(ErrorKind::usage, "bench: --heads and --width must be at least 1");
   return bench_attention(options, out);
+}
+
+}  // namespace
+
+int run_bench(const CommandArguments& arguments, std::ostream& out, std::ostream& err) {
+  const std::string& what = arguments.positional.at(0);
+  const bool json = arguments.has("json");
+  if (what == "comm") return bench_comm({}, json, out, err);
+  if (what != "attention" && what != "kernels") {
+    fail(ErrorKind::usage, "bench: '{}' is not a benchmark of this build; available: attention, kernels, comm", what);
+  }
+  if (!expected_root()) return 0;
+  return what == "kernels" ? bench_kernels({}, json, out) : run_attention(arguments, out);
 }
 
 }  // namespace farsight
