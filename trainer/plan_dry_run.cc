@@ -84,6 +84,18 @@ std::string check_gradient(const PlacedTensor& tensor, const MeshShape& mesh) {
   return {};
 }
 
+// Rows of a projection on every rank: `width` for each head of its tensor rank.
+std::string check_rows(const PlacedTensor& tensor, const std::vector<int64_t>& heads, int64_t width,
+                       const MeshShape& mesh) {
+  for (int64_t rank = 0; rank < mesh.world(); ++rank) {
+    const int64_t expected = width * heads[static_cast<size_t>(mesh.index(rank, Axis::tp))];
+    const int64_t rows = slice_of(tensor.shape, tensor.placement, mesh, rank).shape.front();
+    if (rows != expected)
+      return fmt::format("{}: rank {} holds {} rows, its heads need {}", tensor.name, rank, rows, expected);
+  }
+  return {};
+}
+
 MeshShape mesh_of(const RunLayout& l) {
   return {l.pipeline, l.data, l.ring, l.ulysses, l.tensor, 1, l.zero_group, l.key_replicas};
 }
@@ -162,21 +174,18 @@ std::vector<std::string> check_placements(const std::vector<PlacedTensor>& tenso
 
 std::vector<std::string> check_heads(const std::vector<PlacedTensor>& tensors, const Config& config,
                                      const MeshShape& mesh) {
-  const int64_t d = config.model.head_width;
   const TensorHeads heads = tensor_heads(config.model.heads, config.model.kv_heads, mesh.extent(Axis::tp));
   Problems problems;
   for (const PlacedTensor& tensor : tensors) {
     const bool query = tensor.name.ends_with(".q.weight");
     if (!query && !tensor.name.ends_with(".k.weight") && !tensor.name.ends_with(".v.weight")) continue;
-    for (int64_t rank = 0; rank < mesh.world(); ++rank) {
-      const auto index = static_cast<size_t>(mesh.index(rank, Axis::tp));
-      const int64_t expected = d * (query ? heads.query[index] : heads.key[index]);
-      const int64_t rows = slice_of(tensor.shape, tensor.placement, mesh, rank).shape.front();
-      if (rows == expected) continue;
-      problems.push_back(
-          fmt::format("{}: rank {} holds {} rows, its heads need {}", tensor.name, rank, rows, expected));
-      break;
+    std::string problem;
+    try {
+      problem = check_rows(tensor, query ? heads.query : heads.key, config.model.head_width, mesh);
+    } catch (const Error& error) {
+      problem = tensor.name + ": " + error.what();
     }
+    if (!problem.empty()) problems.push_back(std::move(problem));
   }
   return problems;
 }
