@@ -32,7 +32,8 @@ class MailRoom {
 
   MailRoom(int ranks, const CommOptions& options, int threads_per_rank)
       : ended_(static_cast<size_t>(ranks)),
-        piece_bytes_(SharedArea::suitable_piece(threads_per_rank, options.window_bytes)),
+        threads_per_rank_(threads_per_rank),
+        window_bytes_(options.window_bytes),
         direct_(options.direct) {}
 
   void put(const Key& key, const std::byte* data, int64_t bytes) {
@@ -82,7 +83,10 @@ class MailRoom {
     const std::lock_guard lock(mutex_);
     std::weak_ptr<ThreadGroup>& known = groups_[key];
     std::shared_ptr<ThreadGroup> group = known.lock();
-    if (!group) known = group = std::make_shared<ThreadGroup>(ranks, piece_bytes_, direct_);
+    if (!group) {
+      const auto shape = SharedArea::suitable_shape(ranks, threads_per_rank_, window_bytes_);
+      known = group = std::make_shared<ThreadGroup>(shape, direct_);
+    }
     return group;
   }
 
@@ -122,7 +126,8 @@ class MailRoom {
   std::map<Key, Box> mail_;
   std::map<uint64_t, std::weak_ptr<ThreadGroup>> groups_;
   std::vector<std::atomic<bool>> ended_;
-  int64_t piece_bytes_;
+  int threads_per_rank_;
+  int64_t window_bytes_;
   bool direct_;
   std::exception_ptr error_;
   int failed_rank_ = -1;

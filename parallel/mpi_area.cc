@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "kernels/error.h"
-#include "kernels/parallel_for.h"
 #include "parallel/shared_segment.h"
 
 namespace farsight {
@@ -24,9 +23,9 @@ constexpr int64_t kPage = 4096;
 // An area that keeps the memory it lies in.
 class SegmentArea final : public SharedArea {
  public:
-  SegmentArea(int rank, int ranks, int64_t piece_bytes, std::unique_ptr<SharedSegment> segment)
-      : SharedArea(rank, ranks, piece_bytes, reinterpret_cast<SharedCounters*>(segment->data()),
-                   segment->data() + counter_bytes(ranks)),
+  SegmentArea(int rank, const Shape& shape, std::unique_ptr<SharedSegment> segment)
+      : SharedArea(rank, shape, reinterpret_cast<SharedCounters*>(segment->data()),
+                   segment->data() + counter_bytes(shape.ranks)),
         segment_(std::move(segment)) {}
 
   static int64_t counter_bytes(int ranks) {
@@ -107,20 +106,19 @@ std::unique_ptr<SharedSegment> make_segment(const Group& group, int64_t bytes, s
 
 }  // namespace
 
-MpiArea make_mpi_area(MPI_Comm comm, const CommOptions& options) {
+MpiArea make_mpi_area(MPI_Comm comm, const CommOptions& options, int threads) {
   Group group{comm};
   MPI_Comm_rank(comm, &group.rank);
   MPI_Comm_size(comm, &group.size);
   if (group.size == 1) return {nullptr, "one rank", false};
   if (options.window_bytes <= 0) return {nullptr, "messages: no shared memory is wanted", false};
   if (!on_one_node(group)) return {nullptr, "messages: the ranks are on several nodes", false};
-  const auto threads = static_cast<int>(least(group, thread_count()));
-  const int64_t piece = SharedArea::suitable_piece(threads, options.window_bytes);
-  const int64_t window = SharedArea::window_bytes(group.size, piece);
+  const auto shape = SharedArea::suitable_shape(group.size, threads, options.window_bytes);
+  const int64_t window = SharedArea::window_bytes(shape);
   std::string problem;
   auto segment = make_segment(group, SegmentArea::counter_bytes(group.size) + group.size * window, problem);
   if (!segment) return {nullptr, "messages: " + problem, false};
-  return {std::make_unique<SegmentArea>(group.rank, group.size, piece, std::move(segment)),
+  return {std::make_unique<SegmentArea>(group.rank, shape, std::move(segment)),
           fmt::format("shared memory, {} KiB per rank", window >> 10), can_read_each_other(group)};
 }
 

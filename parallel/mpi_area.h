@@ -20,6 +20,7 @@ struct MpiArea {
 };
 
 // Collective. The ranks share memory if all of them are on one node and all can map it, and options.window_bytes > 0.
-MpiArea make_mpi_area(MPI_Comm comm, const CommOptions& options);
+// `threads`: with which each rank copies and adds, the same on all ranks.
+MpiArea make_mpi_area(MPI_Comm comm, const CommOptions& options, int threads = 1);
 
 }  // namespace farsight

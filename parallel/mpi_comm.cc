@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "parallel/mpi_comm.h"
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <array>
@@ -15,6 +16,7 @@
 #include <mpi.h>
 
 #include "kernels/error.h"
+#include "kernels/parallel_for.h"
 #include "parallel/message_communicator.h"
 #include "parallel/mpi_area.h"
 #include "parallel/transport.h"
@@ -37,11 +39,37 @@ class MpiMessage final : public Message {
   MPI_Request request_;
 };
 
+// What the ranks of a node allow each other.
+struct Company {
+  int threads;       // with which every rank copies and adds
+  int64_t patience;  // fruitless rounds before a waiting rank gives its core away
+};
+
+// Ranks that share cores give them away soon, or their partner cannot answer. Ranks with a core each answer within
+// microseconds; to give the core away would let others have it for milliseconds. Where all ranks' threads together are
+// more than the cores, a team of threads waits for its last member as long, and several times in each step.
+Company company_on(MPI_Comm node) {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  sched_getaffinity(0, sizeof(cores), &cores);
+  MPI_Allreduce(MPI_IN_PLACE, &cores, static_cast<int>(sizeof(cores)), MPI_BYTE, MPI_BOR, node);
+  const int count = CPU_COUNT(&cores);
+  int ranks = 0, least = thread_count(), all = thread_count();
+  MPI_Comm_size(node, &ranks);
+  MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_INT, MPI_SUM, node);
+  MPI_Allreduce(MPI_IN_PLACE, &least, 1, MPI_INT, MPI_MIN, node);
+  return {all <= count ? least : 1, ranks <= count ? 1024 : 32};
+}
+
 class MpiTransport final : public Transport {
  public:
   // Collective.
-  MpiTransport(MPI_Comm comm, bool owned, const CommOptions& options, int64_t patience)
-      : comm_(comm), owned_(owned), options_(options), patience_(patience), area_(make_mpi_area(comm, options)) {
+  MpiTransport(MPI_Comm comm, bool owned, const CommOptions& options, const Company& company)
+      : comm_(comm),
+        owned_(owned),
+        options_(options),
+        company_(company),
+        area_(make_mpi_area(comm, options, company.threads)) {
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
   }
@@ -70,7 +98,7 @@ class MpiTransport final : public Transport {
       int found = 0;
       MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm_, &found, MPI_STATUS_IGNORE);
     }
-    if (fruitless >= patience_) std::this_thread::yield();
+    if (fruitless >= company_.patience) std::this_thread::yield();
   }
   SharedArea* shared() override { return area_.area.get(); }
   bool copies_once() const override { return area_.one_copy; }
@@ -78,7 +106,7 @@ class MpiTransport final : public Transport {
   std::unique_ptr<Transport> split(int colour, int key, const std::vector<int>&, uint64_t) override {
     MPI_Comm part = MPI_COMM_NULL;
     MPI_Comm_split(comm_, colour, key, &part);
-    return std::make_unique<MpiTransport>(part, /*owned=*/true, options_, patience_);
+    return std::make_unique<MpiTransport>(part, /*owned=*/true, options_, company_);
   }
   [[noreturn]] void abort(int code) override {
     MPI_Abort(MPI_COMM_WORLD, code);
@@ -89,18 +117,11 @@ class MpiTransport final : public Transport {
   MPI_Comm comm_;
   bool owned_;
   CommOptions options_;
-  int64_t patience_;  // fruitless rounds before a waiting rank gives its core away
+  Company company_;
   MpiArea area_;
   int rank_ = 0;
   int size_ = 1;
 };
-
-// Ranks that share cores give them away soon, or their partner cannot answer. Ranks with a core each answer within
-// microseconds; to give the core away would let others have it for milliseconds.
-int64_t patience_of(int local_ranks) {
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());  // that this process may use
-  return local_ranks <= cores ? 1024 : 32;
-}
 
 int environment_count(const char* name) {
   const char* text = std::getenv(name);
@@ -143,8 +164,9 @@ MpiSession::MpiSession(int* argc, char*** argv, const CommOptions& options) {
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
   MPI_Comm_rank(node, &local_rank_);
   MPI_Comm_size(node, &local_size_);
+  const Company company = company_on(node);
   MPI_Comm_free(&node);
-  auto transport = std::make_unique<MpiTransport>(MPI_COMM_WORLD, /*owned=*/false, options, patience_of(local_size_));
+  auto transport = std::make_unique<MpiTransport>(MPI_COMM_WORLD, /*owned=*/false, options, company);
   sharing_ = transport->sharing();
   world_ = std::make_unique<MessageCommunicator>(std::move(transport), std::make_shared<RankEngine>(options), "world");
   try {

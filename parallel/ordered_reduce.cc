@@ -110,11 +110,12 @@ HWY_EXPORT(ReduceF32);
 HWY_EXPORT(ReduceF64);
 HWY_EXPORT(ReduceI64);
 
-// Calls range(begin, end) over [0, count) on this rank's threads, cut at whole cache lines.
+// Calls range(begin, end) over [0, count), at once or on this rank's threads and cut at whole cache lines.
 template <typename Range>
-void over_lines(int64_t count, const Range& range) {
+void over_lines(int64_t count, bool with_team, const Range& range) {
   constexpr int64_t kBlock = 256;  // elements
   constexpr int64_t kGrain = 64;   // blocks: less is not worth a second thread
+  if (!with_team) return range(0, count);
   const int64_t blocks = (count + kBlock - 1) / kBlock;
   parallel_for(blocks, kGrain,
                [&](int64_t first, int64_t last) { range(first * kBlock, std::min(last * kBlock, count)); });
@@ -123,24 +124,24 @@ void over_lines(int64_t count, const Range& range) {
 }  // namespace
 
 template <>
-void reduce_in_order<float>(std::span<const float* const> in, std::span<float* const> outs, int64_t count,
-                            ReduceOp op) {
+void reduce_in_order<float>(std::span<const float* const> in, std::span<float* const> outs, int64_t count, ReduceOp op,
+                            bool with_team) {
   const auto range = HWY_DYNAMIC_DISPATCH(ReduceF32);
-  over_lines(count, [&](int64_t begin, int64_t end) { range(in, outs, begin, end, op); });
+  over_lines(count, with_team, [&](int64_t begin, int64_t end) { range(in, outs, begin, end, op); });
 }
 
 template <>
 void reduce_in_order<double>(std::span<const double* const> in, std::span<double* const> outs, int64_t count,
-                             ReduceOp op) {
+                             ReduceOp op, bool with_team) {
   const auto range = HWY_DYNAMIC_DISPATCH(ReduceF64);
-  over_lines(count, [&](int64_t begin, int64_t end) { range(in, outs, begin, end, op); });
+  over_lines(count, with_team, [&](int64_t begin, int64_t end) { range(in, outs, begin, end, op); });
 }
 
 template <>
 void reduce_in_order<int64_t>(std::span<const int64_t* const> in, std::span<int64_t* const> outs, int64_t count,
-                              ReduceOp op) {
+                              ReduceOp op, bool with_team) {
   const auto range = HWY_DYNAMIC_DISPATCH(ReduceI64);
-  over_lines(count, [&](int64_t begin, int64_t end) { range(in, outs, begin, end, op); });
+  over_lines(count, with_team, [&](int64_t begin, int64_t end) { range(in, outs, begin, end, op); });
 }
 
 }  // namespace farsight

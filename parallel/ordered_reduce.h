@@ -24,14 +24,17 @@ T reduce_pair(T a, T b, ReduceOp op) {
 }
 
 // out[i] = contributions[0][i] op contributions[1][i] op ... in that order, the same in every `outs`. An out may be one
-// of the contributions; other overlaps are not allowed. T is float, double or int64_t. Uses the threads of this rank.
+// of the contributions; other overlaps are not allowed. T is float, double or int64_t.
 template <typename T>
-void reduce_in_order(std::span<const T* const> contributions, std::span<T* const> outs, int64_t count, ReduceOp op);
+void reduce_in_order(std::span<const T* const> contributions, std::span<T* const> outs, int64_t count, ReduceOp op,
+                     bool with_team);
+
+// By this rank's threads.
 
 template <typename T>
 void reduce_in_order(std::span<const T* const> contributions, T* out, int64_t count, ReduceOp op) {
   T* const outs[] = {out};
-  reduce_in_order<T>(contributions, std::span<T* const>(outs), count, op);
+  reduce_in_order<T>(contributions, std::span<T* const>(outs), count, op, /*with_team=*/true);
 }
 
 }  // namespace farsight

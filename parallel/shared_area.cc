@@ -10,22 +10,27 @@ namespace {
 
 constexpr int64_t kLine = 64;
 
-int64_t part_of(int ranks, int64_t piece_bytes) { return std::max(kLine, piece_bytes / ranks / kLine * kLine); }
+int64_t part_of(const SharedArea::Shape& shape) {
+  return std::max(kLine, shape.piece_bytes / shape.ranks / kLine * kLine);
+}
 
 }  // namespace
 
-SharedArea::SharedArea(int rank, int ranks, int64_t piece_bytes, SharedCounters* counters, std::byte* windows)
-    : rank_(rank), ranks_(ranks), part_bytes_(part_of(ranks, piece_bytes)), counters_(counters), windows_(windows) {}
+SharedArea::SharedArea(int rank, const Shape& shape, SharedCounters* counters, std::byte* windows)
+    : rank_(rank),
+      ranks_(shape.ranks),
+      with_team_(shape.with_team),
+      part_bytes_(part_of(shape)),
+      counters_(counters),
+      windows_(windows) {}
 
-int64_t SharedArea::window_bytes(int ranks, int64_t piece_bytes) {
-  return kSlots * (ranks - 1) * part_of(ranks, piece_bytes);
-}
+int64_t SharedArea::window_bytes(const Shape& shape) { return kSlots * (shape.ranks - 1) * part_of(shape); }
 
 // A thread's share of kSlots pieces, of its buffer and of the windows that it reads, fits into a second-level cache of
 // 1 to 2 MiB.
-int64_t SharedArea::suitable_piece(int threads, int64_t limit) {
+SharedArea::Shape SharedArea::suitable_shape(int ranks, int threads, int64_t limit) {
   constexpr int64_t kPerThread = int64_t{256} << 10;
-  return std::max(kLine, std::min(kPerThread * threads, limit / kSlots));
+  return {ranks, std::max(kLine, std::min(kPerThread * threads, limit / kSlots)), threads > 1};
 }
 
 std::byte* SharedArea::slot(int owner, int64_t step) const {

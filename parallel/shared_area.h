@@ -40,19 +40,24 @@ static_assert(std::atomic<int64_t>::is_always_lock_free && std::atomic<uint64_t>
 // The area as one rank sees it. Used by that rank's thread only; what it points to is shared.
 class SharedArea {
  public:
-  // `counters`: one per rank. A step handles `piece_bytes` of a buffer, 1/ranks of it by each rank. `windows`: ranks *
-  // window_bytes(...), or null for a direct area.
-  SharedArea(int rank, int ranks, int64_t piece_bytes, SharedCounters* counters, std::byte* windows);
+  struct Shape {
+    int ranks;
+    int64_t piece_bytes;  // a step handles this much of a buffer, 1/ranks of it by each rank
+    bool with_team;       // all threads of a rank work and copy, not its first alone
+  };
+  // `counters`: one per rank. `windows`: ranks * window_bytes(...), or null for a direct area.
+  SharedArea(int rank, const Shape& shape, SharedCounters* counters, std::byte* windows);
   virtual ~SharedArea() = default;
   SharedArea(const SharedArea&) = delete;
   SharedArea& operator=(const SharedArea&) = delete;
 
-  static int64_t window_bytes(int ranks, int64_t piece_bytes);  // per rank
-  // The piece that suits ranks of `threads` threads and windows of at most `limit` bytes.
-  static int64_t suitable_piece(int threads, int64_t limit);
+  static int64_t window_bytes(const Shape& shape);  // per rank
+  // What suits ranks that work with `threads` threads each and windows of at most `limit` bytes.
+  static Shape suitable_shape(int ranks, int threads, int64_t limit);
 
   int rank() const { return rank_; }
   int ranks() const { return ranks_; }
+  bool with_team() const { return with_team_; }
   bool direct() const { return windows_ == nullptr; }
   int64_t part_bytes() const { return part_bytes_; }                 // a rank's share of a step; whole cache lines
   int64_t slot_bytes() const { return (ranks_ - 1) * part_bytes_; }  // parts of all ranks but the owner of the slot
@@ -86,6 +91,7 @@ class SharedArea {
   bool all_at(std::atomic<int64_t> SharedCounters::*counter, int64_t& known, int64_t steps);
 
   int rank_, ranks_;
+  bool with_team_;
   int64_t part_bytes_;
   SharedCounters* counters_;
   std::byte* windows_;

@@ -79,8 +79,8 @@ class SharedAllReduce final : public SharedOperation {
     for (int hop = 1; hop < area().ranks(); ++hop) {
       const int owner = (me + hop) % area().ranks();
       const Part p = part(step, owner);
-      copy_bytes(place(me, owner, step), reinterpret_cast<const std::byte*>(data_.data() + p.begin),
-                 p.count * static_cast<int64_t>(sizeof(T)));
+      copy(place(me, owner, step), reinterpret_cast<const std::byte*>(data_.data() + p.begin),
+           p.count * static_cast<int64_t>(sizeof(T)));
     }
   }
   void work(int64_t step) override {
@@ -97,15 +97,15 @@ class SharedAllReduce final : public SharedOperation {
       }
       in_[i] = out_[i];
     }
-    reduce_in_order<T>(in_, out_, p.count, op_);
+    reduce_in_order<T>(in_, out_, p.count, op_, area().with_team());
   }
   void collect(int64_t step) override {
     const int me = area().rank();
     for (int hop = 1; hop < area().ranks(); ++hop) {
       const int owner = (me + hop) % area().ranks();
       const Part p = part(step, owner);
-      copy_bytes(reinterpret_cast<std::byte*>(data_.data() + p.begin), place(me, owner, step),
-                 p.count * static_cast<int64_t>(sizeof(T)));
+      copy(reinterpret_cast<std::byte*>(data_.data() + p.begin), place(me, owner, step),
+           p.count * static_cast<int64_t>(sizeof(T)));
     }
   }
 
@@ -148,8 +148,8 @@ class SharedReduceScatter final : public SharedOperation {
     for (int hop = 1; hop < area().ranks(); ++hop) {
       const int owner = (me + hop) % area().ranks();
       const Part p = part(step, owner);
-      copy_bytes(place(me, owner, step), reinterpret_cast<const std::byte*>(data_.data() + p.begin),
-                 p.count * static_cast<int64_t>(sizeof(float)));
+      copy(place(me, owner, step), reinterpret_cast<const std::byte*>(data_.data() + p.begin),
+           p.count * static_cast<int64_t>(sizeof(float)));
     }
   }
   void work(int64_t step) override {
@@ -165,7 +165,8 @@ class SharedReduceScatter final : public SharedOperation {
         in = as_elements<float>(static_cast<const std::byte*>(place(r, me, step)));
       }
     }
-    reduce_in_order<float>(in_, mine_.data() + (p.begin - begins_[static_cast<size_t>(me)]), p.count, op_);
+    float* const out[] = {mine_.data() + (p.begin - begins_[static_cast<size_t>(me)])};
+    reduce_in_order<float>(in_, out, p.count, op_, area().with_team());
   }
 
   std::span<const float> data_;
@@ -203,14 +204,14 @@ class SharedAllGather final : public SharedOperation {
 
   void contribute(int64_t step) override {
     const Part p = part(step, area().rank());
-    copy_bytes(slot(area().rank(), step), mine_.data() + p.begin, p.count);
+    copy(slot(area().rank(), step), mine_.data() + p.begin, p.count);
   }
   void work(int64_t step) override {
     for (int hop = 1; hop < area().ranks(); ++hop) {
       const int from = (area().rank() + hop) % area().ranks();
       const Part p = part(step, from);
       const std::byte* source = area().direct() ? area().counters(from).source + p.begin : slot(from, step);
-      copy_bytes(all_.data() + begins_[static_cast<size_t>(from)] + p.begin, source, p.count);
+      copy(all_.data() + begins_[static_cast<size_t>(from)] + p.begin, source, p.count);
     }
   }
 

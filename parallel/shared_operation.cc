@@ -107,9 +107,14 @@ void SharedOperation::compare_calls() const {
   }
 }
 
-void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) {
+void SharedOperation::copy(std::byte* to, const std::byte* from, int64_t bytes) const {
   constexpr int64_t kBlock = 4096;
   constexpr int64_t kGrain = 16;  // blocks: less is not worth a second thread
+  if (bytes == 0) return;
+  if (!area_.with_team()) {
+    std::memcpy(to, from, static_cast<size_t>(bytes));
+    return;
+  }
   parallel_for((bytes + kBlock - 1) / kBlock, kGrain, [&](int64_t first, int64_t last) {
     const int64_t begin = first * kBlock;
     std::memcpy(to + begin, from + begin, static_cast<size_t>(std::min(last * kBlock, bytes) - begin));

@@ -26,7 +26,6 @@ class SharedOperation : public Operation {
     std::byte* target;
     bool collects;  // in windows
   };
-  // `place`: the part of the slot of `from` that is for `to`.
   SharedOperation(SharedArea& area, const Call& call);
 
   virtual void contribute(int64_t step) = 0;  // windows only
@@ -37,6 +36,7 @@ class SharedOperation : public Operation {
   // Where the slot of `giver` holds what it gives to `taker` in this step of the operation.
   std::byte* place(int giver, int taker, int64_t step) const;
   std::byte* slot(int owner, int64_t step) const { return area_.slot(owner, first_ + step); }
+  void copy(std::byte* to, const std::byte* from, int64_t bytes) const;
 
  private:
   bool try_contribute();
@@ -51,8 +51,5 @@ class SharedOperation : public Operation {
   int64_t contributed_ = 0, worked_ = 0, collected_ = 0;
   bool done_ = false;
 };
-
-// memcpy by this rank's threads.
-void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes);
 
 }  // namespace farsight

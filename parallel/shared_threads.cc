@@ -11,7 +11,7 @@ namespace {
 class ThreadArea final : public SharedArea {
  public:
   ThreadArea(std::shared_ptr<ThreadGroup> group, int rank, ThreadEvents events)
-      : SharedArea(rank, group->ranks, group->piece_bytes, group->counters.data(),
+      : SharedArea(rank, group->shape, group->counters.data(),
                    group->windows.defined() ? static_cast<std::byte*>(group->windows.raw()) : nullptr),
         group_(std::move(group)),
         events_(std::move(events)) {}
@@ -53,13 +53,12 @@ class ThreadArea final : public SharedArea {
 
 }  // namespace
 
-ThreadGroup::ThreadGroup(int group_ranks, int64_t bytes, bool direct)
-    : ranks(group_ranks),
-      piece_bytes(bytes),
-      counters(static_cast<size_t>(group_ranks)),
-      doors(std::make_unique<Door[]>(static_cast<size_t>(group_ranks))) {
+ThreadGroup::ThreadGroup(const SharedArea::Shape& group_shape, bool direct)
+    : shape(group_shape),
+      counters(static_cast<size_t>(shape.ranks)),
+      doors(std::make_unique<Door[]>(static_cast<size_t>(shape.ranks))) {
   if (direct) return;
-  windows = Tensor::empty({ranks * SharedArea::window_bytes(ranks, bytes)}, DType::u8, MemoryTag::communication);
+  windows = Tensor::empty({shape.ranks * SharedArea::window_bytes(shape)}, DType::u8, MemoryTag::communication);
 }
 
 std::unique_ptr<SharedArea> make_thread_area(std::shared_ptr<ThreadGroup> group, int rank, ThreadEvents events) {

@@ -17,7 +17,7 @@ namespace farsight {
 class ThreadGroup {
  public:
   // Without `direct` there are windows, as between processes.
-  ThreadGroup(int ranks, int64_t piece_bytes, bool direct);
+  ThreadGroup(const SharedArea::Shape& shape, bool direct);
 
   // A rank's buffers can be used while its door is held shared and open.
   struct Door {
@@ -25,8 +25,7 @@ class ThreadGroup {
     bool closed = false;
   };
 
-  const int ranks;
-  const int64_t piece_bytes;
+  const SharedArea::Shape shape;
   std::vector<SharedCounters> counters;
   std::unique_ptr<Door[]> doors;
   Tensor windows;  // undefined: direct

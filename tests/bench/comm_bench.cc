@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Our collectives and ring exchange against those of the MPI library, in the same run and on the same buffers:
-//   launch/mpirun -n 2 build/release/comm_bench [--max BYTES] [--only all_reduce] [--messages] [--window BYTES]
+//   launch/mpirun -n 2 build/release/comm_bench [--min BYTES] [--max BYTES] [--only all_reduce]
+//     [--messages] [--window BYTES] [--shared-from BYTES]
 // Ours and the library's calls alternate. Columns: median time of the slowest rank, GB/s (bytes / time; what bytes
 // counts says parallel/comm_measure.h), ratio of the medians MPI / ours (above 1: ours is faster) and its range over
 // the middle half of the pairs. Results are checked before they are timed. Then alpha and beta of every operation.
@@ -25,7 +26,7 @@ namespace {
 
 struct Settings {
   CommOptions comm;
-  int64_t largest = int64_t{128} << 20;
+  int64_t smallest = 16, largest = int64_t{128} << 20;
   std::string only;
 };
 
@@ -112,7 +113,7 @@ void run(Communicator& world, const Settings& settings) {
   for (const CommPattern pattern : kCommPatterns) {
     if (!settings.only.empty() && settings.only != to_string(pattern)) continue;
     std::vector<CommSample> samples;
-    for (int64_t bytes = 16; bytes <= settings.largest; bytes *= bytes >= (16 << 20) ? 2 : 8) {
+    for (int64_t bytes = settings.smallest; bytes <= settings.largest; bytes *= bytes >= (16 << 20) ? 2 : 8) {
       samples.push_back({bytes, compare(world, pattern, bytes)});
     }
     costs.emplace_back(pattern, fit_cost(samples));
@@ -134,6 +135,7 @@ Settings read_settings(int argc, char** argv) {
       continue;
     }
     ++i;
+    if (word == "--min") settings.smallest = std::max(1LL, std::atoll(value));
     if (word == "--max") settings.largest = std::atoll(value);
     if (word == "--only") settings.only = value;
     if (word == "--window") settings.comm.window_bytes = std::atoll(value);

@@ -361,7 +361,8 @@ TEST(OrderedReduction, EqualsTheScalarLoopForEverySizeAndPlace) {
           in.push_back(g.data() + offset);
           out.push_back(g.data() + offset);
         }
-        reduce_in_order<float>(in, std::span<float* const>(out), static_cast<int64_t>(count), op);
+        reduce_in_order<float>(in, std::span<float* const>(out), static_cast<int64_t>(count), op,
+                               /*with_team=*/count > 1000);
         for (const float* o : out) {
           for (size_t i = 0; i < count; ++i) {
             ASSERT_TRUE(o[i] == expected[i] || (std::isnan(o[i]) && std::isnan(expected[i]))) << i << " of " << count;
