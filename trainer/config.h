@@ -129,6 +129,10 @@ struct ContextOverride {
   bool operator==(const ContextOverride&) const = default;
 };
 
+// "auto" of the extents and of the stage: the planner decides for a number of ranks (plan_auto.h).
+inline constexpr int64_t kAutomaticExtent = 0;
+inline constexpr int64_t kAutomaticStage = -1;
+
 struct ParallelConfig {
   int64_t data = 0;  // 0 = auto: what the other axes leave
   int64_t ring = 1;
@@ -253,7 +257,9 @@ struct RunLayout {
   int64_t context() const { return ring * ulysses; }  // ranks that share a sequence
   bool operator==(const RunLayout&) const = default;
 };
-// Error{config} listing the legal layouts when the ranks do not match.
+// Whether parallel.ring, ulysses, tensor or zero are "auto".
+bool has_automatic_layout(const Config& config);
+// Error{config} listing the legal layouts when the ranks do not match, or when has_automatic_layout.
 RunLayout resolve_layout(const Config& config, int64_t world_size);
 
 // Length of `amount` in optimizer steps, rounded up; epoch_samples = training samples of one epoch.

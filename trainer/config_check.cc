@@ -193,7 +193,15 @@ void Checker::all() {
 
 void finish_config(Config& config, const std::string& file_name, const std::set<std::string>& bad,
                    ConfigProblems& problems) {
+  // What the planner decides later is checked by the planner; here it counts as not shared out.
+  const ParallelConfig asked = config.parallel;
+  ParallelConfig& p = config.parallel;
+  for (int64_t* extent : {&p.ring, &p.ulysses, &p.tensor}) {
+    if (*extent == kAutomaticExtent) *extent = 1;
+  }
+  if (p.zero == kAutomaticStage) p.zero = 0;
   Checker(config, file_name, bad, problems).all();
+  config.parallel = asked;
 }
 
 std::string first_origin(const Config& config, const std::vector<std::string>& keys, const std::string& otherwise) {

@@ -44,7 +44,8 @@ std::string range_text(const NumberRange& range) {
 }
 
 std::optional<int64_t> read_integer(const ConfigValue& value, const IntegerRange& range, std::string& error) {
-  if (range.automatic != nullptr && value.kind == Kind::text && value.text == range.automatic) return 0;
+  if (range.automatic != nullptr && value.kind == Kind::text && value.text == range.automatic)
+    return range.automatic_value;
   if (value.kind == Kind::integer && value.integer >= range.low && value.integer <= range.high) return value.integer;
   const std::string alternative = range.automatic != nullptr ? fmt::format(" or \"{}\"", range.automatic) : "";
   error = needed(value, with_range("an integer", range_text(range)) + alternative);

@@ -29,7 +29,8 @@ Member<Section, T> member(Section Config::*section, T Section::*field) {
 struct IntegerRange {
   int64_t low = std::numeric_limits<int64_t>::min();
   int64_t high = std::numeric_limits<int64_t>::max();
-  const char* automatic = nullptr;  // this word stands for 0: "auto", "all"
+  const char* automatic = nullptr;  // a word that stands for automatic_value: "auto", "all"
+  int64_t automatic_value = 0;
 };
 struct NumberRange {
   double low = -std::numeric_limits<double>::infinity();
@@ -72,7 +73,9 @@ ConfigKey integer(std::string name, Member<Section, int64_t> where, IntegerRange
   ConfigKey key = bind(
       std::move(name), where,
       [range](const ConfigValue& value, std::string& error) { return read_integer(value, range, error); },
-      [range](int64_t v) { return range.automatic != nullptr && v == 0 ? quote(range.automatic) : std::to_string(v); });
+      [range](int64_t v) {
+        return range.automatic != nullptr && v == range.automatic_value ? quote(range.automatic) : std::to_string(v);
+      });
   key.type = range.automatic != nullptr ? fmt::format("integer or \"{}\"", range.automatic) : "integer";
   key.range = range_text(range);
   return key;

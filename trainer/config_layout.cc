@@ -117,7 +117,19 @@ OrderChoice resolve_order(const Config& config) {
 
 }  // namespace
 
+bool has_automatic_layout(const Config& config) {
+  const ParallelConfig& p = config.parallel;
+  return p.ring == kAutomaticExtent || p.ulysses == kAutomaticExtent || p.tensor == kAutomaticExtent ||
+         p.zero == kAutomaticStage;
+}
+
 RunLayout resolve_layout(const Config& config, int64_t world_size) {
+  if (has_automatic_layout(config))
+    fail(ErrorKind::config,
+         "{}: error: parallel.ring, ulysses, tensor or zero = \"auto\" is decided by train and by plan --ranks=N; give "
+         "numbers here",
+         first_origin(config, {"parallel.ring", "parallel.ulysses", "parallel.tensor", "parallel.zero"},
+                      "configuration"));
   RunLayout layout;
   layout.world = world_size;
   layout.data = resolve_data(config, world_size);

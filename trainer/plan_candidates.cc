@@ -121,7 +121,7 @@ void Enumeration::with_extents(int64_t tensor, int64_t ulysses, int64_t ring) {
   next.parallel.tensor = tensor;
   next.parallel.ulysses = ulysses;
   next.parallel.ring = ring;
-  next.parallel.data = 0;
+  if (request_.freedom.data) next.parallel.data = 0;
   if (request_.freedom.micro_batch) next.train.micro_batch = 0;
   if (request_.freedom.zero) next.parallel.zero = 0;
   ConfigProblems problems;
@@ -174,7 +174,7 @@ std::vector<Candidate> plan_candidates(const Config& config, const CandidateRequ
 std::string memory_problem(const Config& config, const MemoryPlan& memory, int64_t limit) {
   if (limit == 0 || memory.total() <= limit) return {};
   return fmt::format(
-      "{}: error: a rank needs about {:.2f} GiB, --memory allows {:.2f} GiB; use train.recompute = \"layer\", "
+      "{}: error: a rank needs about {:.2f} GiB, {:.2f} GiB are allowed; use train.recompute = \"layer\", "
       "a smaller train.micro_batch, or more parallel.ring ranks",
       first_origin(config, {"train.micro_batch", "train.batch", "data.sequence"}, "configuration"),
       static_cast<double>(memory.total()) / (1 << 30), static_cast<double>(limit) / (1 << 30));

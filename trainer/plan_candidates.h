@@ -14,8 +14,9 @@
 
 namespace farsight {
 
-// Which keys may take other values than the configuration says. parallel.data always takes what the others leave.
+// Which keys may take other values than the configuration says.
 struct PlanFreedom {
+  bool data = true;  // otherwise parallel.data stays as it is
   bool tensor = true, sequence_parallel = true, ring = true, ulysses = true;
   bool zero = true, recompute = true, micro_batch = true;
 };

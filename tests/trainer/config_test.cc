@@ -81,7 +81,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "additive"},
         Refusal{DATA "[parallel]\npipeline = 4\n",
                 "lm.toml:3:12: error: parallel.pipeline = 4 is not in this build; available: 1"},
-        Refusal{DATA "[parallel]\nzero = 4\n", "lm.toml:3:8: error: parallel.zero is 4; needed: an integer 0 to 3"},
+        Refusal{DATA "[parallel]\nzero = 4\n", "lm.toml:3:8: error: parallel.zero is 4; needed: an integer 0 to 3 or \"auto\""},
         Refusal{
             DATA "[parallel]\ntensor = 8\n",
             "lm.toml:3:10: error: parallel.tensor = 8 is more than model.heads = 4: a rank would have no head; choose "

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/error.h"
+#include "trainer/plan_auto.h"
 #include "trainer/plan_dry_run.h"
 
 namespace farsight {
@@ -63,7 +64,7 @@ TEST(Candidates, RejectedInTheWordsOfTheRefusal) {
   };
   EXPECT_EQ(rejected("parallel.tensor = 8 is more than model.heads = 4"), 1);
   EXPECT_GT(rejected("train.batch = 12 samples is not a multiple of 8 data ranks"), 0);
-  EXPECT_GT(rejected("--memory allows 8.00 GiB"), 0);
+  EXPECT_GT(rejected("8.00 GiB are allowed"), 0);
   EXPECT_GT(rejected("8 ranks share 4 heads by all-to-all"), 0);
 }
 
@@ -75,6 +76,27 @@ TEST(Candidates, KeysThatAreNotFreeStay) {
     EXPECT_EQ(c.config.parallel.zero, 1);
     EXPECT_EQ(c.config.train.recompute, RecomputeChoice::none);
   }
+}
+
+TEST(AutomaticLayout, TakesTheBestOfWhatIsOpen) {
+  const Config open = model({"parallel.tensor=auto", "parallel.zero=auto", "parallel.ring=2"});
+  EXPECT_TRUE(has_automatic_layout(open));
+  EXPECT_EQ(parse_config(to_toml(open), "again.toml"), open);
+  EXPECT_THROW(resolve_layout(open, 16), Error);
+  const Calibration h100 = h100_calibration();
+  const Config chosen = choose_layout(open, 16, 32000, int64_t{80} << 30, h100, 8);
+  EXPECT_FALSE(has_automatic_layout(chosen));
+  EXPECT_EQ(chosen.parallel.ring, 2);
+  EXPECT_EQ(chosen.parallel.ulysses, 1);
+  const RunLayout layout = resolve_layout(chosen, 16);
+  EXPECT_LE(memory_plan(chosen, layout, 32000, h100.precision).total(), int64_t{80} << 30);
+  EXPECT_EQ(choose_layout(open, 16, 32000, int64_t{80} << 30, h100, 8), chosen);
+  EXPECT_EQ(choose_layout(chosen, 16, 32000, 1, h100, 8), chosen);  // nothing is open
+  EXPECT_THROW(choose_layout(open, 16, 32000, int64_t{1} << 30, h100, 8), Error);
+  // Without ranks to share them with, nothing is cut.
+  const Config alone = choose_layout(model({"parallel.tensor=auto", "parallel.ulysses=auto", "parallel.ring=auto"}), 1,
+                                     32000, 0, h100, 8);
+  EXPECT_EQ(alone.parallel, model().parallel);
 }
 
 TEST(Candidates, SlowLinksBetweenNodesKeepTensorRanksInside) {

@@ -5,9 +5,12 @@
 #include <ostream>
 #include <string>
 
+#include <fmt/format.h>
+
 #include "kernels/error.h"
 #include "trainer/config_value.h"
 #include "trainer/plan.h"
+#include "trainer/plan_auto.h"
 #include "trainer/plan_candidates.h"
 #include "trainer/plan_dataset.h"
 
@@ -34,7 +37,9 @@ int64_t asked_ranks(const CommandArguments& arguments) {
 // The fewest ranks that the configured extents fit on.
 int64_t least_ranks(const Config& config) {
   const ParallelConfig& p = config.parallel;
-  return std::max<int64_t>(1, p.data) * p.ring * p.ulysses * p.tensor;
+  int64_t ranks = std::max<int64_t>(1, p.data);
+  for (const int64_t extent : {p.ring, p.ulysses, p.tensor}) ranks *= std::max<int64_t>(1, extent);
+  return ranks;
 }
 
 PlanMachine machine(const CommandArguments& arguments) {
@@ -72,10 +77,19 @@ int list_candidates(const CommandArguments& arguments, const Config& config, int
 int run_plan(const CommandArguments& arguments, std::ostream& out, std::ostream&) {
   const int64_t limit = memory_limit(arguments);
   const int64_t asked = asked_ranks(arguments);
-  const Config config = load_config(arguments.positional.front(), arguments.overrides);
-  const int64_t ranks = asked > 0 ? asked : least_ranks(config);
-  if (arguments.has("candidates")) return list_candidates(arguments, config, ranks, limit, out);
-  const Plan plan = make_plan(config, ranks, limit, dataset_facts(config), machine(arguments));
+  const Config asked_config = load_config(arguments.positional.front(), arguments.overrides);
+  const int64_t ranks = asked > 0 ? asked : least_ranks(asked_config);
+  if (arguments.has("candidates")) return list_candidates(arguments, asked_config, ranks, limit, out);
+  const PlanMachine on = machine(arguments);
+  const DatasetFacts facts = dataset_facts(asked_config);
+  const Config config = choose_layout(asked_config, ranks, std::max(asked_config.model.vocab, facts.vocab), limit,
+                                      on.calibration, on.node());
+  Plan plan = make_plan(config, ranks, limit, facts, on);
+  if (has_automatic_layout(asked_config)) {
+    const ParallelConfig& p = config.parallel;
+    plan.notes.push_back(fmt::format("\"auto\" resolved to tensor {}, ulysses {}, ring {}, zero {}", p.tensor,
+                                     p.ulysses, p.ring, p.zero));
+  }
   if (arguments.has("json"))
     out << plan_json(config, plan);
   else

@@ -5,11 +5,16 @@
 
 #include <array>
 #include <cstdlib>
+#include <ostream>
 #include <span>
+
+#include <fmt/format.h>
 
 #include "kernels/fma_probe.h"
 #include "parallel/mpi_comm.h"
+#include "trainer/agreed_error.h"
 #include "trainer/parallel_command.h"
+#include "trainer/plan_auto.h"
 #include "trainer/signals.h"
 #include "trainer/train.h"
 
@@ -30,6 +35,18 @@ bool shows_progress() {
   return launched_ranks() == 1 || std::getenv("FARSIGHT_TERMINAL") != nullptr;
 }
 
+// Replaces "auto" in parallel.*; files are known on rank 0. Collective.
+void plan_automatic(Communicator& world, TrainRequest& request, std::ostream& out) {
+  if (!has_automatic_layout(request.config)) return;
+  const auto& files = request.files.train;
+  request.config = agreed(
+      [&] { return choose_layout(request.config, world, files.empty() ? 0 : files.front().tokenizer.vocab_size); });
+  const ParallelConfig& p = request.config.parallel;
+  if (world.rank() == 0)
+    out << fmt::format("layout planned for {} ranks: tensor {}, ulysses {}, ring {}, zero {}\n", world.size(), p.tensor,
+                       p.ulysses, p.ring, p.zero);
+}
+
 }  // namespace
 
 int run_train(const CommandArguments& arguments, std::ostream& out, std::ostream& err) {
@@ -44,6 +61,7 @@ int run_train(const CommandArguments& arguments, std::ostream& out, std::ostream
     if (expected_root()) request.files = probe_dataset(request.config.data);
   };
   return run_parallel(err, before, [&](Communicator& world) {
+    plan_automatic(world, request, out);
     request.ceiling_flops = measure_ceiling(world);
     return train(world, request, out).exit_code;
   });
