@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/layout_trainer.h"
 
+#include <array>
+#include <span>
+
 #include "kernels/error.h"
 #include "trainer/model_spec.h"
 #include "trainer/run_mesh.h"
@@ -16,7 +19,9 @@ LayoutTrainer::LayoutTrainer(Communicator& world, const Config& config, const Da
       model_(model_spec(config, corpus_->tokenizer().vocab_size), model_sharding(config, mesh_.shape(), world.rank())),
       shards_(model_.parameters(), mesh_, model_.placements(), config.parallel.zero, config.parallel.bucket_bytes),
       optimizer_(shards_, config.optim),
-      step_(model_, shards_, optimizer_, {static_cast<uint64_t>(config.run.seed), config.optim.clip, sequence_}) {
+      step_(model_, shards_, optimizer_,
+            {static_cast<uint64_t>(config.run.seed), config.optim.clip, sequence_,
+             config.train.offload == OffloadChoice::activations}) {
   shards_.initialize(static_cast<uint64_t>(config.run.seed));
 }
 
@@ -42,10 +47,39 @@ const StepBatch& LayoutTrainer::batch() {
   return *batch_;
 }
 
+int64_t LayoutTrainer::targets() {
+  if (targets_ == 0) targets_ = step_.count_targets(batch().valid_labels);
+  if (targets_ == 0) fail(ErrorKind::data, "step {}: no token of the batch is a target", position_.step + 1);
+  return targets_;
+}
+
 StepResult LayoutTrainer::accumulate() {
-  const int64_t targets = step_.count_targets(batch().valid_labels);
-  if (targets == 0) fail(ErrorKind::data, "step {}: no token of the batch is a target", position_.step + 1);
-  return step_.accumulate(batch(), position_.step, targets);
+  const int64_t count = targets();
+  return step_.accumulate(batch(), position_.step, count);
+}
+
+double LayoutTrainer::objective() {
+  const ModelSpec& spec = model_.spec();
+  const int64_t rows = config_.train.batch_samples * config_.data.sequence;
+  ModelPass pass;
+  pass.seed = static_cast<uint64_t>(config_.run.seed);
+  pass.step = static_cast<uint64_t>(position_.step);
+  pass.loss_scale = 1.0 / static_cast<double>(targets());
+  pass.entropy_scale = 1.0 / (static_cast<double>(rows) * static_cast<double>(spec.layers * spec.heads));
+  pass.shards = &shards_;
+  std::array<double, 1> sum{};
+  for (const MicroBatch& micro : batch().micro) {
+    const auto sequence = sequence_batch(micro, sequence_);
+    const auto positions = sequence.rows(mesh_.context_index());
+    Tape tape(/*recording=*/false);
+    shards_.begin_pass(/*training=*/false);
+    const auto loss = model_.loss(
+        tape, mesh_, {&sequence, &positions, micro.inputs.span<int32_t>(), micro.labels.span<int32_t>()}, pass);
+    shards_.end_pass();
+    sum[0] += loss.loss_sum * pass.loss_scale + spec.entropy_weight * loss.entropy_sum * pass.entropy_scale;
+  }
+  mesh_.world().all_reduce(std::span<double>(sum), ReduceOp::sum);
+  return sum[0];
 }
 
 void LayoutTrainer::update(StepResult& result, double rate) {
@@ -54,6 +88,7 @@ void LayoutTrainer::update(StepResult& result, double rate) {
   position_.samples += config_.train.batch_samples;
   position_.tokens += config_.train.batch_samples * config_.data.sequence;
   batch_ = nullptr;
+  targets_ = 0;
 }
 
 }  // namespace farsight

@@ -41,6 +41,9 @@ class LayoutTrainer {
   const StepBatch& batch();
   // Forward, backward and reduction of the current step. Collective. Error{data} when the batch has no target.
   StepResult accumulate();
+  // What training minimises, of the current step: mean cross-entropy with its smoothing, plus weighted entropy. Forward
+  // only, with the draws of training. Collective.
+  double objective();
   // Clips, updates with this learning rate, goes on to the next step. Collective.
   void update(StepResult& result, double rate);
 
@@ -55,8 +58,11 @@ class LayoutTrainer {
   Optimizer optimizer_;
   TrainingStep step_;
   TrainingPosition position_;
+  int64_t targets_ = 0;  // of the current step; 0 = not counted yet
   std::optional<BatchStream> stream_;
   const StepBatch* batch_ = nullptr;
+
+  int64_t targets();
 };
 
 }  // namespace farsight
