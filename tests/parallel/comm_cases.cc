@@ -79,66 +79,83 @@ void async_reductions_overlap(Communicator& world) {
   for (const auto& d : data) EXPECT_EQ(d, ordered_sum(world.size(), d.size()));
 }
 
-void everything_in_flight_at_once(Communicator& world) {
-  const auto n = static_cast<size_t>(world.size());
-  const auto me = static_cast<size_t>(world.rank());
-  auto reversed = world.split(0, -world.rank(), "reversed");
-  constexpr size_t kRounds = 4;
-  struct Round {
-    std::vector<float> sum, backwards, scattered, piece;
-    std::vector<std::byte> all, passed, received;
-    std::vector<int64_t> counts, bytes;
-  };
-  std::vector<Round> rounds(kRounds);
-  std::vector<RequestPtr> requests;
-  for (size_t i = 0; i < kRounds; ++i) {
-    Round& r = rounds[i];
-    const size_t size = 100 + 7001 * i;
-    for (size_t k = 0; k < n; ++k) r.counts.push_back(static_cast<int64_t>(k % 2 == 1 ? i : size + k));
-    for (const int64_t c : r.counts) r.bytes.push_back(3 * c + 1);
-    const auto total = static_cast<size_t>(std::accumulate(r.counts.begin(), r.counts.end(), int64_t{0}));
-    r.sum = data_of(world.rank(), size);
-    r.backwards =
-        data_of(world.size() - 1 - world.rank(), size);  // the data of rank k is given by rank k of `reversed`
-    r.scattered = data_of(world.rank(), total);
-    r.piece.resize(static_cast<size_t>(r.counts[me]));
-    r.all.resize(3 * total + n);
-    std::byte* own = r.all.data() + std::accumulate(r.bytes.begin(), r.bytes.begin() + world.rank(), int64_t{0});
-    std::fill_n(own, r.bytes[me], static_cast<std::byte>(me + 10 * i));
-    r.passed.assign(size, static_cast<std::byte>(me));
-    r.received.resize(size);
-    requests.push_back(world.all_reduce_async(r.sum, ReduceOp::sum));
-    requests.push_back(reversed->all_reduce_async(r.backwards, ReduceOp::sum));
-    requests.push_back(world.reduce_scatter_async(r.scattered, r.piece, r.counts, ReduceOp::sum));
-    requests.push_back(world.all_gather_async({own, static_cast<size_t>(r.bytes[me])}, r.all, r.bytes));
-    if (n > 1) {
-      requests.push_back(world.receive(r.received, static_cast<int>((me + n - 1) % n), 3));
-      requests.push_back(world.send(r.passed, static_cast<int>((me + 1) % n), 3));
+namespace {
+
+// One operation of each kind, of a size of its own; pieces of all sizes, some empty.
+class Round {
+ public:
+  Round(Communicator& world, size_t number)
+      : n_(static_cast<size_t>(world.size())), me_(rank_of(world)), number_(number) {
+    const size_t size = 100 + 7001 * number;
+    for (size_t r = 0; r < n_; ++r) counts_.push_back(static_cast<int64_t>(r % 2 == 1 ? number : size + r));
+    for (const int64_t c : counts_) bytes_.push_back(3 * c + 1);
+    sum_ = data_of(world.rank(), size);
+    backwards_ = data_of(world.size() - 1 - world.rank(), size);  // rank r of the reversed communicator gives data r
+    scattered_ = data_of(world.rank(), static_cast<size_t>(begin(counts_, n_)));
+    piece_.resize(static_cast<size_t>(counts_[me_]));
+    all_.resize(static_cast<size_t>(begin(bytes_, n_)));
+    passed_.assign(size, static_cast<std::byte>(me_));
+    received_.resize(size);
+  }
+
+  void start(Communicator& world, Communicator& reversed, std::vector<RequestPtr>& requests) {
+    const auto own = std::span(all_).subspan(static_cast<size_t>(begin(bytes_, me_)), static_cast<size_t>(bytes_[me_]));
+    std::fill(own.begin(), own.end(), static_cast<std::byte>(me_ + 10 * number_));
+    requests.push_back(world.all_reduce_async(sum_, ReduceOp::sum));
+    requests.push_back(reversed.all_reduce_async(backwards_, ReduceOp::sum));
+    requests.push_back(world.reduce_scatter_async(scattered_, piece_, counts_, ReduceOp::sum));
+    requests.push_back(world.all_gather_async(own, all_, bytes_));
+    if (n_ == 1) return;
+    requests.push_back(world.receive(received_, static_cast<int>((me_ + n_ - 1) % n_), 3));
+    requests.push_back(world.send(passed_, static_cast<int>((me_ + 1) % n_), 3));
+  }
+
+  void check() const {
+    const int ranks = static_cast<int>(n_);
+    EXPECT_EQ(sum_, ordered_sum(ranks, sum_.size()));
+    EXPECT_EQ(backwards_, ordered_sum(ranks, sum_.size()));
+    const auto expected = ordered_sum(ranks, scattered_.size());
+    EXPECT_TRUE(std::equal(piece_.begin(), piece_.end(), expected.begin() + begin(counts_, me_)));
+    EXPECT_EQ(scattered_, data_of(static_cast<int>(me_), scattered_.size()));
+    std::vector<std::byte> gathered;
+    for (size_t r = 0; r < n_; ++r) {
+      gathered.insert(gathered.end(), static_cast<size_t>(bytes_[r]), static_cast<std::byte>(r + 10 * number_));
     }
-    for (size_t k = 0; k < me + i % 3; ++k) world.progress();
+    EXPECT_EQ(all_, gathered);
+    if (n_ == 1) return;
+    EXPECT_EQ(received_, std::vector<std::byte>(received_.size(), static_cast<std::byte>((me_ + n_ - 1) % n_)));
+  }
+
+ private:
+  static size_t rank_of(const Communicator& world) { return static_cast<size_t>(world.rank()); }
+  static int64_t begin(const std::vector<int64_t>& counts, size_t rank) {
+    return std::accumulate(counts.begin(), counts.begin() + static_cast<std::ptrdiff_t>(rank), int64_t{0});
+  }
+
+  size_t n_, me_, number_;
+  std::vector<int64_t> counts_, bytes_;
+  std::vector<float> sum_, backwards_, scattered_, piece_;
+  std::vector<std::byte> all_, passed_, received_;
+};
+
+}  // namespace
+
+void everything_in_flight_at_once(Communicator& world) {
+  auto reversed = world.split(0, -world.rank(), "reversed");
+  std::vector<Round> rounds;
+  for (size_t i = 0; i < 4; ++i) rounds.emplace_back(world, i);
+  std::vector<RequestPtr> requests;
+  for (size_t i = 0; i < rounds.size(); ++i) {
+    rounds[i].start(world, *reversed, requests);
+    for (size_t k = 0; k < static_cast<size_t>(world.rank()) + i % 3; ++k) world.progress();
   }
   int64_t one = 1;
   reversed->all_reduce(std::span<int64_t>(&one, 1), ReduceOp::sum);
   EXPECT_EQ(one, world.size());
-  std::mt19937 order(static_cast<uint32_t>(me));  // another order on every rank
+  std::mt19937 order(static_cast<uint32_t>(world.rank()));  // another order on every rank
   std::shuffle(requests.begin(), requests.end(), order);
   for (const auto& request : requests) request->wait();
-  for (size_t i = 0; i < kRounds; ++i) {
-    const Round& r = rounds[i];
-    EXPECT_EQ(r.sum, ordered_sum(world.size(), r.sum.size()));
-    EXPECT_EQ(r.backwards, ordered_sum(world.size(), r.sum.size()));
-    const auto expected = ordered_sum(world.size(), r.scattered.size());
-    const auto begin = std::accumulate(r.counts.begin(), r.counts.begin() + world.rank(), int64_t{0});
-    EXPECT_TRUE(std::equal(r.piece.begin(), r.piece.end(), expected.begin() + begin));
-    EXPECT_EQ(r.scattered, data_of(world.rank(), r.scattered.size()));
-    std::vector<std::byte> gathered;
-    for (size_t k = 0; k < n; ++k) {
-      gathered.insert(gathered.end(), static_cast<size_t>(r.bytes[k]), static_cast<std::byte>(k + 10 * i));
-    }
-    EXPECT_EQ(r.all, gathered);
-    if (n == 1) continue;
-    EXPECT_EQ(r.received, std::vector<std::byte>(r.received.size(), static_cast<std::byte>((me + n - 1) % n)));
-  }
+  for (const Round& round : rounds) round.check();
 }
 
 void every_type_and_operation_is_ordered(Communicator& world) {
