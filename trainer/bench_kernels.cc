@@ -36,7 +36,7 @@ double best_seconds(Communicator& world, double seconds, const std::function<dou
   run();
   world.barrier();
   double best = run();
-  const auto repeats = static_cast<int>(std::clamp(seconds / std::max(best, 1e-6), 1.0, 50.0));
+  const auto repeats = static_cast<int>(std::clamp(seconds / std::max(best, 1e-6), 5.0, 50.0));
   for (int i = 0; i < repeats; ++i) best = std::min(best, run());
   world.all_reduce(std::span<double>(&best, 1), ReduceOp::max);
   return best;
@@ -48,13 +48,23 @@ Tensor filled(Shape shape) {
   return t;
 }
 
-// Through t = a + b x with relative errors; x is scaled to whole numbers.
-CommCost line(const std::vector<std::pair<double, double>>& points, double scale) {
+// seconds = fixed + x / rate, with relative errors; x is scaled to whole numbers. On a disturbed machine the line may
+// be nonsense: the rate stays between the best that was seen and a quarter more, and the rest is averaged over the
+// points.
+struct RateLine {
+  double rate = 0.0, fixed = 0.0;
+};
+RateLine fit_rate(const std::vector<std::pair<double, double>>& points, double scale) {
   std::vector<CommSample> samples;
-  for (const auto& [x, t] : points) samples.push_back({static_cast<int64_t>(x * scale), t});
-  CommCost cost = fit_cost(samples);
-  cost.beta_s_per_byte *= scale;
-  return cost;
+  double best = 0.0;
+  for (const auto& [x, t] : points) {
+    samples.push_back({static_cast<int64_t>(x * scale), t});
+    best = std::max(best, x / t);
+  }
+  RateLine line;
+  line.rate = std::clamp(1.0 / std::max(fit_cost(samples).beta_s_per_byte * scale, 1e-30), best, 1.25 * best);
+  for (const auto& [x, t] : points) line.fixed += (t - x / line.rate) / static_cast<double>(points.size());
+  return line;
 }
 
 struct Product {
@@ -75,9 +85,9 @@ void measure_products(Communicator& world, double seconds, Calibration& c) {
     const auto bytes = static_cast<double>(4 * (m * k + n * k + m * n));
     points.emplace_back(2.0 * static_cast<double>(m * n * k) / bytes, t / bytes);
   }
-  const CommCost fit = line(points, 1024.0);
-  c.product_flops = 1.0 / std::max(fit.beta_s_per_byte, 1e-15);
-  c.product_bytes = 1.0 / std::max(fit.alpha_s, 1e-15);
+  const RateLine fit = fit_rate(points, 1024.0);
+  c.product_flops = fit.rate;
+  c.product_bytes = 1.0 / std::max(fit.fixed, 1e-13);
 }
 
 // Forward and backward seconds of causal attention over `tokens`.
@@ -105,19 +115,19 @@ std::array<double, 2> attention(Communicator& self, int64_t tokens, int64_t head
 void measure_attention(Communicator& world, double seconds, Calibration& c) {
   constexpr int64_t heads = 4, width = 64;
   const auto self = make_self_communicator();
-  std::array<std::vector<std::pair<double, double>>, 2> points;  // 1 / keys, seconds per FLOP
+  std::array<std::vector<std::pair<double, double>>, 2> points;  // keys, seconds per FLOP times keys
   for (const int64_t tokens : {128, 512, 2048}) {
     const double keys = static_cast<double>(tokens + 1) / 2.0;
     const double pairs = keys * static_cast<double>(tokens * heads * width);
     for (size_t pass = 0; pass < 2; ++pass) {
       const double t = best_seconds(world, seconds, [&] { return attention(*self, tokens, heads, width)[pass]; });
-      points[pass].emplace_back(1.0 / keys, t / (pairs * (pass == 0 ? 4.0 : 10.0)));
+      points[pass].emplace_back(keys, keys * t / (pairs * (pass == 0 ? 4.0 : 10.0)));
     }
   }
-  const CommCost forward = line(points[0], 1e7), backward = line(points[1], 1e7);
-  c.attention_forward = 1.0 / std::max(forward.alpha_s, 1e-15);
-  c.attention_backward = 1.0 / std::max(backward.alpha_s, 1e-15);
-  c.attention_half = forward.beta_s_per_byte * c.attention_forward;
+  const RateLine forward = fit_rate(points[0], 2.0), backward = fit_rate(points[1], 2.0);
+  c.attention_forward = forward.rate;
+  c.attention_backward = backward.rate;
+  c.attention_half = std::max(0.0, forward.fixed * forward.rate);
 }
 
 // A norm with its residual sum and a gated activation, forward and backward, in the bytes that step_time.cc counts.
@@ -156,6 +166,7 @@ Calibration measure_at_once(int ranks, int threads, double seconds) {
         measure_products(world, seconds, c);
         measure_attention(world, seconds, c);
         measure_elementwise(world, seconds, c);
+        c.peak_flops = std::max(c.peak_flops, c.product_flops);  // the probe was disturbed
         if (world.rank() == 0) result = c;
       },
       {}, threads);

@@ -9,6 +9,9 @@
 #include <gtest/gtest.h>
 
 #include "kernels/error.h"
+#include "parallel/inproc_comm.h"
+#include "trainer/bench_comm.h"
+#include "trainer/bench_kernels.h"
 
 namespace farsight {
 namespace {
@@ -149,6 +152,27 @@ TEST(Communication, ScalesWithRanksAndReach) {
   EXPECT_NEAR(comm_seconds(c, CommPattern::all_reduce, 8, false, 1e6), 5e-6 + 7e-3, 1e-12);
   c.comm.push_back({CommPattern::all_reduce, 2, true, {1e-5, 1e-8}});
   EXPECT_NEAR(comm_seconds(c, CommPattern::all_reduce, 2, true, 1e6), 1e-5 + 1e-2, 1e-12);
+}
+
+TEST(Measured, EveryPatternOfEveryGroupSize) {
+  run_in_process(4, [](Communicator& world) {
+    const auto rates = measure_comm(world, {.largest = 4096, .repeats = 1}, /*ranks_per_node=*/2);
+    ASSERT_EQ(rates.size(), 2 * kCommPatterns.size());
+    for (const CommRate& rate : rates) {
+      EXPECT_EQ(rate.across, rate.ranks == 4);
+      EXPECT_GT(rate.cost.seconds(1 << 20), 0.0);
+    }
+  });
+}
+
+TEST(Measured, KernelsOfThisMachine) {
+  const Calibration c = measure_kernels({.seconds = 0.001, .ranks = 1});
+  for (const double rate :
+       {c.peak_flops, c.product_flops, c.product_bytes, c.attention_forward, c.attention_backward, c.memory_bytes}) {
+    EXPECT_GT(rate, 1e6);
+    EXPECT_LT(rate, 1e15);
+  }
+  EXPECT_LE(c.product_flops, c.peak_flops);
 }
 
 TEST(CalibrationFile, IsReadAsItWasWritten) {
