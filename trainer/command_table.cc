@@ -104,29 +104,31 @@ Command bench_command() {
 }
 
 Command verify_command() {
-  return {.name = "verify",
-          .summary = "prove that a configuration trains with the right numbers in its layout",
-          .synopsis = "CONFIG [--section.key=value ...] [--ranks=N] [--sequence=N] [--json]",
-          .help =
-              "On threads of this machine, without MPI: the gradients of the model against differences of its loss,\n"
-              "then a few steps in the layout of CONFIG, and in every axis alone, against one rank. Initial weights\n"
-              "must be equal bit for bit, the first loss within 1e-6, gradients within 1e-5, losses within 1e-4.\n"
-              "Runs with few samples, and with random tokens where the data do not exist yet; model and attention\n"
-              "stay as they are. A layout that cannot be is listed as refused.\n"
-              "Numbers that do not agree end it with 70 (a bug to report: no configuration may cause them), a loss\n"
-              "that is not finite on one rank with 76, too little memory with 69.",
-          .example = "farsight verify lm.toml --ranks=4 --parallel.ring=2 --sequence=256",
-          .least_positional = 1,
-          .most_positional = 1,
-          .options = {{"ranks", "N", "the product of parallel.*", "ranks to run, at most"},
-                      {"steps", "N", "3", "steps in every layout"},
-                      {"sequence", "N", "data.sequence", "tokens of a sample, to be done sooner"},
-                      {"directions", "N", "3, 1 for large models",
-                       "gradient check: directions per tensor; 0 = leave it out"},
-                      {"own-layout", "", "", "leave out the layouts that CONFIG does not say"},
-                      {"json", "", "", "print one JSON object"}},
-          .overrides = true,
-          .run = run_verify};
+  return {
+      .name = "verify",
+      .summary = "prove that a configuration trains with the right numbers in its layout",
+      .synopsis = "CONFIG [--section.key=value ...] [--ranks=N] [--sequence=N] [--json]",
+      .help =
+          "On threads of this machine, without MPI: the gradients of the model against differences of its loss,\n"
+          "then a few steps in the layout of CONFIG, and in every axis alone, against one rank. Initial weights\n"
+          "must be equal bit for bit, the first loss within 1e-6, gradients within 1e-5 (or four times what a change\n"
+          "of every weight's last bit does to them on one rank, where that is more), losses within 1e-4.\n"
+          "Runs with few samples, and with random tokens where the data do not exist yet; model and attention\n"
+          "stay as they are. A layout that cannot be is listed as refused.\n"
+          "Numbers that do not agree end it with 70 (a bug to report: no configuration may cause them), a loss\n"
+          "that is not finite on one rank with 76, too little memory with 69.",
+      .example = "farsight verify lm.toml --ranks=4 --parallel.ring=2 --sequence=256",
+      .least_positional = 1,
+      .most_positional = 1,
+      .options = {{"ranks", "N", "the product of parallel.*", "ranks to run, at most"},
+                  {"steps", "N", "3", "steps in every layout"},
+                  {"sequence", "N", "data.sequence", "tokens of a sample, to be done sooner"},
+                  {"directions", "N", "3, 1 for large models",
+                   "gradient check: directions per tensor; 0 = leave it out"},
+                  {"own-layout", "", "", "leave out the layouts that CONFIG does not say"},
+                  {"json", "", "", "print one JSON object"}},
+      .overrides = true,
+      .run = run_verify};
 }
 
 Command plan_command() {

@@ -14,6 +14,8 @@
 #include "parallel/inproc_comm.h"
 #include "trainer/cost_model.h"
 #include "trainer/host_memory.h"
+#include "trainer/plan_auto.h"
+#include "trainer/plan_dataset.h"
 #include "trainer/verify_corpus.h"
 #include "trainer/verify_layouts.h"
 
@@ -87,9 +89,10 @@ class Verification {
   explicit Verification(const VerifyRequest& request) : request_(request) {}
 
   VerifyReport run() {
-    report_.ranks = request_.ranks > 0 ? request_.ranks : least_ranks(request_.config);
+    const Config config = with_layout();
+    report_.ranks = request_.ranks > 0 ? request_.ranks : least_ranks(config);
     report_.steps = request_.steps;
-    report_.config = shrink(request_.config, report_.ranks, request_.sequence, report_.notes);
+    report_.config = shrink(config, report_.ranks, request_.sequence, report_.notes);
     one_ = one_rank(report_.config);
     data_ = open_data(report_.config, request_.steps, report_.notes);
     layouts_ = verify_layouts(report_.config, report_.ranks, request_.only_own);
@@ -102,6 +105,18 @@ class Verification {
   }
 
  private:
+  // The configuration with numbers for extents that are "auto", as training chooses them where memory is no question.
+  Config with_layout() {
+    if (!has_automatic_layout(request_.config)) return request_.config;
+    if (request_.ranks == 0) {
+      fail(ErrorKind::usage, "parallel.* = \"auto\" depends on the number of ranks: say it with --ranks=N");
+    }
+    const int64_t known = std::max(request_.config.model.vocab, dataset_facts(request_.config).vocab);
+    report_.notes.emplace_back("parallel.* = \"auto\" is what the planner chooses here with enough memory");
+    return choose_layout(request_.config, request_.ranks, known > 0 ? known : kByteVocabulary, /*memory_limit=*/0,
+                         default_cpu_calibration(), /*ranks_per_node=*/0);
+  }
+
   // Model, gradients, optimizer state and activations of every rank; what is compared, weights and gradients of this
   // layout and of one rank; the largest tensor on its way there. Measured: within a tenth.
   int64_t memory_of(const Config& config, int64_t ranks) const {

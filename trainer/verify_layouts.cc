@@ -52,6 +52,7 @@ std::string own_name(const Config& config, int64_t ranks) {
   if (text.empty()) text = "one rank";
   if (layout.ring > 1) add(to_string(layout.order), ", ");
   if (p.context == ContextChoice::allgather) add("allgather", ", ");
+  if (!p.overrides.empty()) add("layers with overrides", ", ");
   if (p.tensor > 1 && !p.sequence_parallel) add("no sequence_parallel", ", ");
   if (p.zero > 0) add(fmt::format("zero {}", p.zero), ", ");
   if (layout.passes > 1) add(fmt::format("{} passes", layout.passes), ", ");
@@ -181,6 +182,8 @@ std::vector<VerifyLayout> verify_layouts(const Config& config, int64_t ranks, bo
     return !l.own && l.ranks == ranks && l.refusal.empty() &&
            resolve_layout(l.config, ranks) == resolve_layout(config, ranks) &&
            l.config.parallel.zero == config.parallel.zero && l.config.parallel.context == config.parallel.context &&
+           l.config.parallel.overrides == config.parallel.overrides &&
+           l.config.parallel.gather_heads == config.parallel.gather_heads &&
            l.config.parallel.sequence_parallel == config.parallel.sequence_parallel;
   };
   std::erase_if(out, same);

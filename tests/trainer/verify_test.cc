@@ -291,6 +291,22 @@ TEST(Verify, TakesAsFewRanksAsTheExtentsFitOn) {
   EXPECT_EQ(least({"parallel.zero=1", "parallel.zero_group=4"}), 4);
 }
 
+TEST(Verify, AutomaticExtentsNeedANumberOfRanks) {
+  VerifyRequest r = request(0, {"parallel.ring=auto", "parallel.tensor=auto"});
+  r.directions = 0;
+  r.only_own = true;
+  try {
+    verify(r);
+    FAIL() << "not refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::usage) << error.what();
+  }
+  r.ranks = 2;
+  const VerifyReport report = verify(r);
+  EXPECT_EQ(report.verdict("verify.toml"), "");
+  EXPECT_EQ(report.layouts.front().ranks, 2);
+}
+
 TEST(Derivative, DoesNotDependOnTheFirstStep) {
   for (const double step : {0.01, 0.3, 2.0}) {
     const auto found = derivative([](double t) { return std::exp(3.0 * t); }, step, 1e-15, 1e-9);
