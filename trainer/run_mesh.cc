@@ -47,7 +47,8 @@ ParallelOptions mesh_options(const RunLayout& layout) {
 }
 
 SequenceLayout sequence_layout(const Config& config, const RunLayout& layout) {
-  return SequenceLayout(sequence_order(layout.order), config.data.sequence, layout.context(), layout.stripe, layout.ulysses);
+  return SequenceLayout(sequence_order(layout.order), config.data.sequence, layout.context(), layout.stripe,
+                        layout.ulysses);
 }
 
 ModelSharding model_sharding(const Config& config, const MeshShape& mesh, int64_t rank) {

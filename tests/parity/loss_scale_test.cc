@@ -31,7 +31,8 @@ constexpr int64_t kRows = 12, kTokens = 13;
 constexpr int64_t kVocabulary = 67;
 
 std::string config_text() {
-  return "[data]\ntrain = [\"x.h5\"]\nsequence = 13\npack = \"concat\"\n[model]\nlayers = 1\nwidth = 16\nheads = 4\nkv_heads = 2\n"
+  return "[data]\ntrain = [\"x.h5\"]\nsequence = 13\npack = \"concat\"\n[model]\nlayers = 1\nwidth = 16\nheads = "
+         "4\nkv_heads = 2\n"
          "mlp_width = 24\nvocab = 67\n[attention]\nqk_norm = \"rms\"\n[optim]\nname = \"sgd\"\nlr = 1.0\n"
          "schedule = \"constant\"\nweight_decay = 0.0\nclip = 0.1\n[train]\nbatch = \"12 samples\"\n";
 }

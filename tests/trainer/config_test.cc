@@ -81,7 +81,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "additive"},
         Refusal{DATA "[parallel]\npipeline = 4\n",
                 "lm.toml:3:12: error: parallel.pipeline = 4 is not in this build; available: 1"},
-        Refusal{DATA "[parallel]\nzero = 4\n", "lm.toml:3:8: error: parallel.zero is 4; needed: an integer 0 to 3 or \"auto\""},
+        Refusal{DATA "[parallel]\nzero = 4\n",
+                "lm.toml:3:8: error: parallel.zero is 4; needed: an integer 0 to 3 or \"auto\""},
         Refusal{
             DATA "[parallel]\ntensor = 8\n",
             "lm.toml:3:10: error: parallel.tensor = 8 is more than model.heads = 4: a rank would have no head; choose "
@@ -103,7 +104,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "lm.toml:3:14: error: parallel.zero_group = 2 has no effect: it needs parallel.zero > 0"},
         Refusal{DATA "[parallel]\ngather_heads = 1\n",
                 "lm.toml:3:16: error: parallel.gather_heads = 1 has no effect: it needs parallel.context = "
-            "\"allgather\""},
+                "\"allgather\""},
         Refusal{DATA "[[parallel.override]]\nlayers = \"0..9\"\ncontext = \"ring\"\n",
                 "lm.toml:2:1: error: parallel.override names layer 9, but model.layers = 4 are numbered from 0"},
         Refusal{DATA "[[parallel.override]]\nlayers = \"3..1\"\ncontext = \"ring\"\n",
