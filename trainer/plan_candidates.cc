@@ -36,7 +36,7 @@ class Enumeration {
   Enumeration(const Config& config, const CandidateRequest& request, const Calibration& calibration)
       : config_(config), request_(request), calibration_(calibration) {}
 
-  std::vector<Candidate> all();
+  std::vector<LayoutCandidate> all();
 
  private:
   void with_extents(int64_t tensor, int64_t ulysses, int64_t ring);
@@ -50,11 +50,11 @@ class Enumeration {
   const CandidateRequest& request_;
   const Calibration& calibration_;
   std::map<std::tuple<int64_t, int64_t, int64_t, int64_t>, RankParameters> parameters_;
-  std::vector<Candidate> out_;
+  std::vector<LayoutCandidate> out_;
 };
 
 void Enumeration::reject(const Config& config, const std::string& why) {
-  Candidate candidate;
+  LayoutCandidate candidate;
   candidate.config = config;
   candidate.layout.world = request_.ranks;
   candidate.layout.tensor = config.parallel.tensor;
@@ -75,7 +75,7 @@ const RankParameters& Enumeration::parameters(const Config& config, const RunLay
 }
 
 void Enumeration::add(const Config& config) {
-  Candidate candidate;
+  LayoutCandidate candidate;
   candidate.config = config;
   candidate.layout = resolve_layout(config, request_.ranks);
   const RankParameters& p = parameters(config, candidate.layout);
@@ -136,13 +136,13 @@ void Enumeration::with_extents(int64_t tensor, int64_t ulysses, int64_t ring) {
 }
 
 // How much is cut: the last word between candidates of equal speed.
-auto order_of(const Candidate& c) {
+auto order_of(const LayoutCandidate& c) {
   const RunLayout& l = c.layout;
   return std::tuple(l.tensor, l.ulysses, l.ring, c.config.parallel.zero, static_cast<int>(c.config.train.recompute),
                     l.micro_batch, !c.config.parallel.sequence_parallel);
 }
 
-std::vector<Candidate> Enumeration::all() {
+std::vector<LayoutCandidate> Enumeration::all() {
   const PlanFreedom& free = request_.freedom;
   const ParallelConfig& p = config_.parallel;
   for (const int64_t tensor : choices(free.tensor, divisors(request_.ranks), p.tensor)) {
@@ -155,7 +155,7 @@ std::vector<Candidate> Enumeration::all() {
       }
     }
   }
-  std::stable_sort(out_.begin(), out_.end(), [](const Candidate& a, const Candidate& b) {
+  std::stable_sort(out_.begin(), out_.end(), [](const LayoutCandidate& a, const LayoutCandidate& b) {
     if (a.rejected.empty() != b.rejected.empty()) return a.rejected.empty();
     if (a.rejected.empty() && a.time.tokens_per_s != b.time.tokens_per_s)
       return a.time.tokens_per_s > b.time.tokens_per_s;
@@ -166,8 +166,8 @@ std::vector<Candidate> Enumeration::all() {
 
 }  // namespace
 
-std::vector<Candidate> plan_candidates(const Config& config, const CandidateRequest& request,
-                                       const Calibration& calibration) {
+std::vector<LayoutCandidate> plan_candidates(const Config& config, const CandidateRequest& request,
+                                             const Calibration& calibration) {
   return Enumeration(config, request, calibration).all();
 }
 

@@ -29,7 +29,7 @@ struct CandidateRequest {
   PlanFreedom freedom;
 };
 
-struct Candidate {
+struct LayoutCandidate {
   Config config;
   RunLayout layout;
   MemoryPlan memory;
@@ -38,15 +38,15 @@ struct Candidate {
 };
 
 // Those that can run first, fastest first; among equals the one that cuts least. Rejected ones follow.
-std::vector<Candidate> plan_candidates(const Config& config, const CandidateRequest& request,
-                                       const Calibration& calibration);
+std::vector<LayoutCandidate> plan_candidates(const Config& config, const CandidateRequest& request,
+                                             const Calibration& calibration);
 // "data 2 x ring 2 zigzag, zero 1, recompute layer, micro-batch 4"
-std::string candidate_name(const Candidate& candidate);
+std::string candidate_name(const LayoutCandidate& candidate);
 // The message for a plan that does not fit, empty when it does; limit 0 = none.
 std::string memory_problem(const Config& config, const MemoryPlan& memory, int64_t limit);
 
 // The `most` best rows, then as many of the rejected with different reasons.
-std::string candidates_text(const std::vector<Candidate>& candidates, size_t most);
-std::string candidates_json(const std::vector<Candidate>& candidates, size_t most);
+std::string candidates_text(const std::vector<LayoutCandidate>& candidates, size_t most);
+std::string candidates_json(const std::vector<LayoutCandidate>& candidates, size_t most);
 
 }  // namespace farsight

@@ -32,7 +32,7 @@ const char* recompute_name(const Config& config) {
 }
 
 // The keys that make a configuration this candidate.
-std::string keys_of(const Candidate& c) {
+std::string keys_of(const LayoutCandidate& c) {
   const ParallelConfig& p = c.config.parallel;
   std::string text = fmt::format("--parallel.tensor={} --parallel.ulysses={} --parallel.ring={} --parallel.zero={}",
                                  p.tensor, p.ulysses, p.ring, p.zero);
@@ -41,7 +41,7 @@ std::string keys_of(const Candidate& c) {
          fmt::format(" --train.recompute={} --train.micro_batch={}", recompute_name(c.config), c.layout.micro_batch);
 }
 
-std::string row(const Candidate& c, const char* mark) {
+std::string row(const LayoutCandidate& c, const char* mark) {
   return fmt::format("{:<4} {:<58} {:>8.2f} {:>9.1f} {:>9.1f} {:>11.0f} {:>6.1f}\n", mark, candidate_name(c),
                      static_cast<double>(c.memory.total()) / (1 << 30), c.time.exposed * 1e3, c.time.total() * 1e3,
                      c.time.tokens_per_s, 100.0 * c.time.mfu);
@@ -49,7 +49,7 @@ std::string row(const Candidate& c, const char* mark) {
 
 }  // namespace
 
-std::string candidate_name(const Candidate& c) {
+std::string candidate_name(const LayoutCandidate& c) {
   const RunLayout& l = c.layout;
   std::string name = fmt::format("data {}", l.data);
   if (l.ring > 1) name += fmt::format(" x ring {} {}", l.ring, to_string(l.order));
@@ -63,9 +63,9 @@ std::string candidate_name(const Candidate& c) {
   return name;
 }
 
-std::string candidates_text(const std::vector<Candidate>& candidates, size_t most) {
+std::string candidates_text(const std::vector<LayoutCandidate>& candidates, size_t most) {
   const auto good = static_cast<size_t>(
-      std::count_if(candidates.begin(), candidates.end(), [](const Candidate& c) { return c.rejected.empty(); }));
+      std::count_if(candidates.begin(), candidates.end(), [](const LayoutCandidate& c) { return c.rejected.empty(); }));
   std::string text = fmt::format("{:<4} {:<58} {:>8} {:>9} {:>9} {:>11} {:>6}\n", "", "layout", "GiB/rank",
                                  "exposed ms", "step ms", "tokens/s", "MFU %");
   for (size_t i = 0; i < std::min(good, most); ++i) text += row(candidates[i], i == 0 ? "best" : "");
@@ -81,10 +81,10 @@ std::string candidates_text(const std::vector<Candidate>& candidates, size_t mos
   return text;
 }
 
-std::string candidates_json(const std::vector<Candidate>& candidates, size_t most) {
+std::string candidates_json(const std::vector<LayoutCandidate>& candidates, size_t most) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (size_t i = 0; i < std::min(candidates.size(), most); ++i) {
-    const Candidate& c = candidates[i];
+    const LayoutCandidate& c = candidates[i];
     nlohmann::ordered_json entry{
         {"layout", candidate_name(c)},        {"data", c.layout.data},     {"ring", c.layout.ring},
         {"ulysses", c.layout.ulysses},        {"tensor", c.layout.tensor}, {"zero", c.config.parallel.zero},

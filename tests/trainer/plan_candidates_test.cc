@@ -38,7 +38,7 @@ CandidateRequest request(int64_t ranks, int64_t memory) {
 
 TEST(Candidates, BestFirstAndAllOfThemRun) {
   const auto all = plan_candidates(model(), request(16, int64_t{80} << 30), h100_calibration());
-  const auto end = std::find_if(all.begin(), all.end(), [](const Candidate& c) { return !c.rejected.empty(); });
+  const auto end = std::find_if(all.begin(), all.end(), [](const LayoutCandidate& c) { return !c.rejected.empty(); });
   ASSERT_GT(end - all.begin(), 20);
   ASSERT_NE(end, all.end());
   for (auto c = all.begin(); c != end; ++c) {
@@ -49,7 +49,7 @@ TEST(Candidates, BestFirstAndAllOfThemRun) {
       EXPECT_LE(c->time.tokens_per_s, (c - 1)->time.tokens_per_s);
     }
   }
-  EXPECT_TRUE(std::all_of(end, all.end(), [](const Candidate& c) { return !c.rejected.empty(); }));
+  EXPECT_TRUE(std::all_of(end, all.end(), [](const LayoutCandidate& c) { return !c.rejected.empty(); }));
   const std::string text = candidates_text(all, 5);
   EXPECT_NE(text.find("best " + candidate_name(all.front())), std::string::npos) << text;
 }
@@ -60,7 +60,7 @@ TEST(Candidates, RejectedInTheWordsOfTheRefusal) {
                                    request(8, int64_t{8} << 30), h100_calibration());
   const auto rejected = [&](const std::string& words) {
     return std::count_if(all.begin(), all.end(),
-                         [&](const Candidate& c) { return c.rejected.find(words) != std::string::npos; });
+                         [&](const LayoutCandidate& c) { return c.rejected.find(words) != std::string::npos; });
   };
   EXPECT_EQ(rejected("parallel.tensor = 8 is more than model.heads = 4"), 1);
   EXPECT_GT(rejected("train.batch = 12 samples is not a multiple of 8 data ranks"), 0);
@@ -71,7 +71,8 @@ TEST(Candidates, RejectedInTheWordsOfTheRefusal) {
 TEST(Candidates, KeysThatAreNotFreeStay) {
   CandidateRequest r = request(16, 0);
   r.freedom = {.tensor = false, .sequence_parallel = false, .zero = false, .recompute = false};
-  for (const Candidate& c : plan_candidates(model({"parallel.tensor=2", "parallel.zero=1"}), r, h100_calibration())) {
+  for (const LayoutCandidate& c :
+       plan_candidates(model({"parallel.tensor=2", "parallel.zero=1"}), r, h100_calibration())) {
     EXPECT_EQ(c.layout.tensor, 2);
     EXPECT_EQ(c.config.parallel.zero, 1);
     EXPECT_EQ(c.config.train.recompute, RecomputeChoice::none);
