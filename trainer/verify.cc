@@ -88,7 +88,7 @@ class Verification {
  public:
   explicit Verification(const VerifyRequest& request) : request_(request) {}
 
-  VerifyReport run() {
+  LayoutVerdict run() {
     const Config config = with_layout();
     report_.ranks = request_.ranks > 0 ? request_.ranks : least_ranks(config);
     report_.steps = request_.steps;
@@ -218,7 +218,7 @@ class Verification {
   }
 
   const VerifyRequest& request_;
-  VerifyReport report_;
+  LayoutVerdict report_;
   Config one_;
   VerifyData data_;
   std::vector<VerifyLayout> layouts_;
@@ -228,9 +228,9 @@ class Verification {
 
 }  // namespace
 
-VerifyReport verify(const VerifyRequest& request) { return Verification(request).run(); }
+LayoutVerdict verify(const VerifyRequest& request) { return Verification(request).run(); }
 
-std::string VerifyReport::verdict(const std::string& config_path) const {
+std::string LayoutVerdict::verdict(const std::string& config_path) const {
   std::string text;
   const auto add = [&](const std::string& line) { text += (text.empty() ? "" : "\n") + line; };
   for (const auto& row : gradients.rows) {

@@ -16,7 +16,7 @@
 
 namespace farsight {
 
-struct VerifyReport;
+struct LayoutVerdict;
 
 struct VerifyRequest {
   Config config;
@@ -28,7 +28,7 @@ struct VerifyRequest {
   int64_t memory = 0;       // bytes it may take; 0 = what the machine has
   Progress progress = [](const std::string&) {};
   // Called once all that can be said before computing is in the report: layouts, memory, notes.
-  std::function<void(const VerifyReport& report)> announce = [](const VerifyReport&) {};
+  std::function<void(const LayoutVerdict& report)> announce = [](const LayoutVerdict&) {};
   // For tests of the verdicts: faults to be found. Nothing on the command line sets them.
   std::function<void(NamedTensors& gradients)> spoil_gradients;
   std::function<void(const std::string& layout, Config& config)> spoil_layout;
@@ -44,7 +44,7 @@ struct LayoutReport {
   double seconds = 0.0;
 };
 
-struct VerifyReport {
+struct LayoutVerdict {
   Config config;  // as it was run
   int64_t ranks = 1, steps = 0, directions = 0;
   int64_t memory = 0, memory_limit = 0;  // bytes: needed at most (estimate), and available
@@ -59,10 +59,10 @@ struct VerifyReport {
 // Throws Error{config} for a configuration or a layout of its own that cannot be, Error{data} for data that cannot be
 // read, Error{environment} when memory does not suffice, Error{diverged} when the numbers of one rank are not finite.
 // What does not agree is in the report.
-VerifyReport verify(const VerifyRequest& request);
+LayoutVerdict verify(const VerifyRequest& request);
 
-std::string verify_header(const VerifyReport& report);  // what was announced
-std::string verify_text(const VerifyReport& report);    // what was found
-std::string verify_json(const VerifyReport& report, const std::string& config_path);
+std::string verify_header(const LayoutVerdict& report);  // what was announced
+std::string verify_text(const LayoutVerdict& report);    // what was found
+std::string verify_json(const LayoutVerdict& report, const std::string& config_path);
 
 }  // namespace farsight

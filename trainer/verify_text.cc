@@ -28,7 +28,7 @@ const char* word(const LayoutReport& layout) {
   return layout.mismatch.empty() ? "ok" : "MISMATCH";
 }
 
-std::string gradient_table(const VerifyReport& report) {
+std::string gradient_table(const LayoutVerdict& report) {
   const GradientReport& gradients = report.gradients;
   if (gradients.rows.empty()) return "gradients    left out \n";
   size_t width = 6;
@@ -46,7 +46,7 @@ std::string gradient_table(const VerifyReport& report) {
   return text;
 }
 
-std::string layout_table(const VerifyReport& report) {
+std::string layout_table(const LayoutVerdict& report) {
   size_t width = 6;
   for (const auto& layout : report.layouts) width = std::max(width, layout.name.size());
   std::string text = fmt::format(
@@ -96,7 +96,7 @@ nlohmann::ordered_json layout_json(const LayoutReport& layout) {
 
 }  // namespace
 
-std::string verify_header(const VerifyReport& report) {
+std::string verify_header(const LayoutVerdict& report) {
   std::string text =
       fmt::format("verify       {} rank{} in this process, {} parameters: up to {:.2f} GiB of {:.2f} GiB\n",
                   report.ranks, report.ranks == 1 ? "" : "s", report.parameters,
@@ -106,7 +106,7 @@ std::string verify_header(const VerifyReport& report) {
   return text;
 }
 
-std::string verify_text(const VerifyReport& report) {
+std::string verify_text(const LayoutVerdict& report) {
   std::string text = gradient_table(report) + layout_table(report);
   const auto unclear = std::count_if(report.gradients.rows.begin(), report.gradients.rows.end(),
                                      [](const GradientRow& row) { return row.verdict() == Verdict::unclear; });
@@ -116,7 +116,7 @@ std::string verify_text(const VerifyReport& report) {
   return text;
 }
 
-std::string verify_json(const VerifyReport& report, const std::string& config_path) {
+std::string verify_json(const LayoutVerdict& report, const std::string& config_path) {
   const std::string verdict = report.verdict(config_path);
   nlohmann::ordered_json json;
   json["config"] = config_path;

@@ -47,7 +47,7 @@ VerifyRequest request(int64_t ranks, const std::vector<std::string>& overrides =
   return r;
 }
 
-const LayoutReport& layout(const VerifyReport& report, const std::string& name) {
+const LayoutReport& layout(const LayoutVerdict& report, const std::string& name) {
   for (const auto& l : report.layouts) {
     if (l.name == name) return l;
   }
@@ -64,7 +64,7 @@ std::string mismatch(const std::string& name, const std::function<void(Config&)>
   r.spoil_layout = [&](const std::string& which, Config& config) {
     if (which == name) spoil(config);
   };
-  const VerifyReport report = verify(r);
+  const LayoutVerdict report = verify(r);
   for (const auto& l : report.layouts) EXPECT_EQ(l.mismatch.empty(), l.name != name) << l.name << ": " << l.mismatch;
   EXPECT_NE(report.verdict("verify.toml").find("'" + name + "'"), std::string::npos);
   return layout(report, name).mismatch;
@@ -74,8 +74,8 @@ TEST(Verify, ARightConfigurationAgreesInEveryLayout) {
   VerifyRequest r = request(kSanitized ? 2 : 4, {"parallel.data=2", "parallel.ring=2", "parallel.zero=1"});
   if (kSanitized) r = request(2, {"parallel.ring=2"});
   std::string announced;
-  r.announce = [&](const VerifyReport& report) { announced = verify_header(report); };
-  const VerifyReport report = verify(r);
+  r.announce = [&](const LayoutVerdict& report) { announced = verify_header(report); };
+  const LayoutVerdict report = verify(r);
   EXPECT_EQ(report.verdict("verify.toml"), "");
   EXPECT_EQ(report.gradients.rows.size(), 19U) << verify_text(report);
   for (const auto& row : report.gradients.rows) EXPECT_EQ(row.verdict(), Verdict::ok) << row.tensor;
@@ -93,7 +93,7 @@ TEST(Verify, ARightConfigurationAgreesInEveryLayout) {
 TEST(Verify, ALayoutThatCannotBeIsListedWithItsReasonAndASmallerOneIsTried) {
   VerifyRequest r = request(3, {"train.batch=60 samples"});
   r.directions = 0;
-  const VerifyReport report = verify(r);
+  const LayoutVerdict report = verify(r);
   EXPECT_EQ(report.verdict("verify.toml"), "");
   EXPECT_NE(layout(report, "tensor 3").refusal.find("model.kv_heads = 2"), std::string::npos);
   EXPECT_EQ(layout(report, "tensor 2").refusal, "");
@@ -239,7 +239,7 @@ TEST(Verify, TooLittleMemoryIsRefusedBeforeAnythingRuns) {
 TEST(Verify, RandomTokensHaveTheVocabularyDocumentsAndMaskedLabels) {
   VerifyRequest r = request(2, {"data.train=[\"nowhere.h5\"]", "model.vocab=61", "parallel.ring=2"});
   r.only_own = true;
-  const VerifyReport report = verify(r);
+  const LayoutVerdict report = verify(r);
   EXPECT_EQ(report.verdict("verify.toml"), "");
   ASSERT_EQ(report.notes.size(), 2U);
   EXPECT_NE(report.notes.back().find("nowhere.h5 does not exist: random tokens of 61 ids"), std::string::npos);
@@ -302,7 +302,7 @@ TEST(Verify, AutomaticExtentsNeedANumberOfRanks) {
     EXPECT_EQ(error.kind(), ErrorKind::usage) << error.what();
   }
   r.ranks = 2;
-  const VerifyReport report = verify(r);
+  const LayoutVerdict report = verify(r);
   EXPECT_EQ(report.verdict("verify.toml"), "");
   EXPECT_EQ(report.layouts.front().ranks, 2);
 }
@@ -370,7 +370,7 @@ TEST_F(VerifyCommand, AMismatchEndsWith70AfterTheReport) {
   VerifyRequest r = request(2);
   r.directions = 0;
   r.spoil_layout = [](const std::string& name, Config& c) { c.run.seed += name == "data 2" ? 1 : 0; };
-  const VerifyReport report = verify(r);
+  const LayoutVerdict report = verify(r);
   for (const bool json : {false, true}) {
     std::ostringstream out;
     try {

@@ -45,8 +45,8 @@ int run_verify(const CommandArguments& arguments, std::ostream& out, std::ostrea
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
   const std::string& path = arguments.positional.front();
   VerifyRequest request = request_of(arguments, err);
-  if (!arguments.has("json")) request.announce = [&](const VerifyReport& r) { out << verify_header(r) << std::flush; };
-  VerifyReport report;
+  if (!arguments.has("json")) request.announce = [&](const LayoutVerdict& r) { out << verify_header(r) << std::flush; };
+  LayoutVerdict report;
   try {
     report = verify(request);
   } catch (...) {
@@ -57,7 +57,7 @@ int run_verify(const CommandArguments& arguments, std::ostream& out, std::ostrea
   return conclude_verify(report, path, arguments.has("json"), out);
 }
 
-int conclude_verify(const VerifyReport& report, const std::string& config_path, bool json, std::ostream& out) {
+int conclude_verify(const LayoutVerdict& report, const std::string& config_path, bool json, std::ostream& out) {
   out << (json ? verify_json(report, config_path) : verify_text(report)) << std::flush;
   const std::string verdict = report.verdict(config_path);
   if (!verdict.empty()) throw Error(ErrorKind::internal, verdict);

@@ -13,7 +13,7 @@ namespace farsight {
 int run_verify(const CommandArguments& arguments, std::ostream& out, std::ostream& err);
 
 // Prints what was found; 0, or Error{internal} with the verdict.
-struct VerifyReport;
-int conclude_verify(const VerifyReport& report, const std::string& config_path, bool json, std::ostream& out);
+struct LayoutVerdict;
+int conclude_verify(const LayoutVerdict& report, const std::string& config_path, bool json, std::ostream& out);
 
 }  // namespace farsight
