@@ -137,11 +137,9 @@ void logit_gradients(const Problem& p, double scale, int64_t begin, int64_t rows
   });
 }
 
-void add_rows(const float* from, int64_t rows, int64_t cols, bool add, float* to, int64_t stride) {
-  parallel_for(rows, 8192 / (cols + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t c = 0; c < cols; ++c) to[r * stride + c] = from[r * cols + c] + (add ? to[r * stride + c] : 0.0F);
-    }
+void add(const float* from, int64_t count, float* to) {
+  parallel_for(count, 8192, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) to[i] += from[i];
   });
 }
 
@@ -155,7 +153,7 @@ void input_gradient(const float* dz, int64_t rows, const Tensor& weight, float* 
     float* to = v == 0 ? dx : slice.data<float>();
     matmul(Transpose::no, Transpose::no, rows, width, std::min(kSlice, vocabulary - v), 1.0F, dz + v, vocabulary,
            weight.data<float>() + v * width, width, 0.0F, to, width);
-    if (v > 0) add_rows(to, rows, width, /*add=*/true, dx, width);
+    if (v > 0) add(to, rows * width, dx);
   }
 }
 
@@ -193,14 +191,6 @@ void check_seed(const Tensor& gradient) {
   const float seed = *gradient.data<float>();
   if (seed == 1.0F) return;
   fail(ErrorKind::internal, "cross_entropy: the gradient of the loss is {}, but was assumed to be 1 in forward", seed);
-}
-
-void give_gradient(const Var& x, const Tensor& dx) {
-  if (!x.requires_grad()) return;
-  if (x.adopt_gradient(dx)) return;
-  const Gradient target = x.begin_gradient();
-  add_rows(dx.data<float>(), dx.rows(), dx.cols(), target.beta != 0.0F, target.tensor.data<float>(),
-           target.tensor.row_stride());
 }
 
 }  // namespace

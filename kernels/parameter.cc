@@ -2,8 +2,6 @@
 #include "kernels/parameter.h"
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
 #include <utility>
 
 #include "kernels/error.h"
@@ -17,10 +15,6 @@ namespace {
 constexpr int64_t kAlign = 16;  // 64 bytes
 
 int64_t aligned(int64_t elements) { return (elements + kAlign - 1) / kAlign * kAlign; }
-
-int64_t count_of(const Shape& shape) {
-  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-}
 
 // Index in the logical tensor of element `local` of the slice, both row-major.
 int64_t global_index(const ParameterSlice& slice, int64_t local) {
@@ -146,12 +140,6 @@ void ParameterStore::initialize(uint64_t seed) {
 
 void ParameterStore::begin_gradients() {
   for (auto& p : parameters_) p.grad_written = false;
-}
-
-void ParameterStore::finish_gradients() {
-  for (auto& p : parameters_) {
-    if (p.grad.defined()) p.zero_if_fresh();
-  }
 }
 
 Parameter* ParameterStore::find(const std::string& name) {

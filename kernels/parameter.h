@@ -76,8 +76,7 @@ class ParameterStore {
   // Fills every bound value from (seed, name, global flat index): layout-invariant.
   void initialize(uint64_t seed);
 
-  void begin_gradients();   // before the first micro-batch of a step
-  void finish_gradients();  // zero-fills bound gradients that no operation wrote
+  void begin_gradients();  // before the first micro-batch of a step
 
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "kernels/parallel_for.h"
 
 namespace farsight {
 
@@ -33,6 +34,20 @@ bool Var::adopt_gradient(const Tensor& buffer) const {
   node_->grad = buffer;
   node_->has_grad = true;
   return true;
+}
+
+void give_gradient(const Var& x, const Tensor& gradient) {
+  if (!x.requires_grad() || x.adopt_gradient(gradient)) return;
+  const Gradient target = x.begin_gradient();
+  const bool add = target.beta != 0.0F;
+  const int64_t columns = gradient.cols();
+  parallel_for(gradient.rows(), 8192 / (columns + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* from = gradient.data<float>() + r * columns;
+      float* to = target.tensor.data<float>() + r * target.tensor.row_stride();
+      for (int64_t c = 0; c < columns; ++c) to[c] = from[c] + (add ? to[c] : 0.0F);
+    }
+  });
 }
 
 Var Tape::input(Tensor value, bool requires_grad) {

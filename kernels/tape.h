@@ -74,6 +74,10 @@ class Var {
   std::shared_ptr<Node> node_;
 };
 
+// Hands a finished contiguous tensor over as the gradient of x (adopt_gradient), or adds it to what is there. Nothing
+// where x needs no gradient.
+void give_gradient(const Var& x, const Tensor& gradient);
+
 class Tape {
  public:
   using Handler = std::function<void(Parameter&)>;

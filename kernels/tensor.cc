@@ -6,9 +6,8 @@
 #include "kernels/error.h"
 
 namespace farsight {
-namespace {
 
-int64_t product(const Shape& shape) {
+int64_t count_of(const Shape& shape) {
   int64_t n = 1;
   for (const int64_t d : shape) {
     if (d < 0 || __builtin_mul_overflow(n, d, &n))
@@ -16,8 +15,6 @@ int64_t product(const Shape& shape) {
   }
   return n;
 }
-
-}  // namespace
 
 int64_t size_of(DType dtype) {
   switch (dtype) {
@@ -60,7 +57,7 @@ std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join
 
 Tensor Tensor::empty(Shape shape, DType dtype, MemoryTag tag) {
   Tensor t;
-  const int64_t bytes = product(shape) * size_of(dtype);
+  const int64_t bytes = count_of(shape) * size_of(dtype);
   void* pointer = host_allocator().allocate(bytes, tag);
   t.storage_ = std::shared_ptr<void>(pointer, [](void* p) { host_allocator().release(p); });
   t.base_ = static_cast<std::byte*>(pointer);
@@ -93,7 +90,7 @@ int64_t Tensor::cols() const { return shape_.empty() ? 1 : shape_.back(); }
 int64_t Tensor::rows() const { return cols() == 0 ? 0 : numel() / cols(); }
 
 Tensor Tensor::view(Shape shape) const {
-  if (product(shape) != numel()) {
+  if (count_of(shape) != numel()) {
     fail(ErrorKind::internal, "tensor {}: cannot be viewed as {}", to_string(shape_), to_string(shape));
   }
   check_contiguous();

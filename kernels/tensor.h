@@ -50,6 +50,7 @@ constexpr DType dtype_of<uint8_t>() {
 
 using Shape = std::vector<int64_t>;
 std::string to_string(const Shape& shape);
+int64_t count_of(const Shape& shape);  // elements, 1 for a scalar; Error{internal} for what cannot be
 
 class Tensor {
  public:

@@ -2,8 +2,6 @@
 #include "parallel/bucket_plan.h"
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
 
 #include "kernels/error.h"
 
@@ -12,8 +10,7 @@ namespace {
 
 // Bytes of the average slice over the ranks that share the parameter: the same number everywhere.
 int64_t nominal_bytes(const Parameter& p, const Placement& placement, const MeshShape& mesh) {
-  const auto& global = p.slice.global;
-  const int64_t all = std::accumulate(global.begin(), global.end(), int64_t{1}, std::multiplies<>());
+  const int64_t all = count_of(p.slice.global);
   int64_t ranks = 1;
   for (const auto& [axis, shard] : placement.shard) ranks *= mesh.extent(axis);
   return std::max<int64_t>(1, all / ranks) * static_cast<int64_t>(sizeof(float));

@@ -122,8 +122,18 @@ void ParameterShards::release(int64_t unit) {
 
 void ParameterShards::bind_gradients(int64_t unit) {
   const auto& range = store_.units()[static_cast<size_t>(unit)];
-  // Zeroed: the gaps between parameters take part in the reduction.
-  const Tensor slab = Tensor::zeros({range.end - range.begin}, DType::f32, MemoryTag::gradient);
+  const Tensor slab = Tensor::empty({range.end - range.begin}, DType::f32, MemoryTag::gradient);
+  // Operations write the gradients; the gaps between them take part in the reduction too.
+  int64_t written = range.begin;
+  const auto clear_up_to = [&](int64_t end) {
+    std::fill(slab.data<float>() + written - range.begin, slab.data<float>() + end - range.begin, 0.0F);
+  };
+  for (const auto& p : store_.parameters()) {
+    if (p.unit != unit) continue;
+    clear_up_to(p.offset);
+    written = p.offset + p.numel();
+  }
+  clear_up_to(range.end);
   store_.bind_gradients(unit, slab);
   unit_gradients_[unit] = slab;
 }

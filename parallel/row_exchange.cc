@@ -4,8 +4,6 @@
 #include <span>
 #include <vector>
 
-#include "kernels/parallel_for.h"
-
 namespace farsight {
 namespace {
 
@@ -13,16 +11,6 @@ std::vector<int64_t> counts(const TensorGroup& group, int64_t unit) {
   std::vector<int64_t> result;
   for (int r = 0; r < group.comm->size(); ++r) result.push_back(group.row_count(r) * unit);
   return result;
-}
-
-void add_to(const Tensor& from, const Tensor& to) {
-  const auto x = from.span<float>();
-  parallel_for(to.rows(), 64, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      float* y = to.data<float>() + r * to.row_stride();
-      for (int64_t c = 0; c < to.cols(); ++c) y[c] += x[static_cast<size_t>(r * to.cols() + c)];
-    }
-  });
 }
 
 }  // namespace
@@ -59,13 +47,6 @@ const Tensor& RowReduction::wait() {
   request_->wait();
   partial_ = Tensor();
   return own_;
-}
-
-void give_gradient(const Var& x, const Tensor& gradient) {
-  if (!x.requires_grad() || x.adopt_gradient(gradient)) return;
-  const Gradient target = x.begin_gradient();
-  if (target.beta == 0.0F) target.tensor.fill_zero();
-  add_to(gradient, target.tensor);
 }
 
 }  // namespace farsight

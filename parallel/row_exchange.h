@@ -34,7 +34,4 @@ class RowReduction {
   RequestPtr request_;
 };
 
-// Hands a finished contiguous tensor over as the gradient of x, or adds it.
-void give_gradient(const Var& x, const Tensor& gradient);
-
 }  // namespace farsight

@@ -3,18 +3,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
-#include <numeric>
 #include <span>
 
 #include "kernels/error.h"
 
 namespace farsight {
 namespace {
-
-int64_t count_of(const Shape& shape) {
-  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-}
 
 // Copies a slice, contiguous in `from`, to its place in the logical tensor.
 void place(const ParameterSlice& slice, const float* from, float* to) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "parallel/head_partition.h"
 
 namespace farsight {
 namespace {
@@ -47,20 +48,16 @@ TensorHeads tensor_heads(int64_t heads, int64_t kv_heads, int64_t tensor) {
          "ranks, but not a part of one",
          tensor, kv_heads);
   }
-  TensorHeads result;
-  const int64_t group = heads / kv_heads;
   const int64_t replicas = key_replicas(kv_heads, tensor);
-  for (int64_t r = 0; r < tensor; ++r) {
-    if (replicas == 1) {
-      const int64_t keys = kv_heads * (r + 1) / tensor - kv_heads * r / tensor;
-      result.key.push_back(keys);
-      result.query.push_back(keys * group);
-    } else {
-      const int64_t i = r % replicas;
-      result.key.push_back(1);
-      result.query.push_back(group * (i + 1) / replicas - group * i / replicas);
+  TensorHeads result;
+  const auto deal = [&](int64_t query, int64_t key, int64_t ranks) {
+    for (const HeadShare& share : partition_heads(query, key, ranks)) {
+      result.query.push_back(share.heads);
+      result.key.push_back(static_cast<int64_t>(share.key_heads.size()));
     }
-  }
+  };
+  if (replicas == 1) deal(heads, kv_heads, tensor);
+  for (int64_t k = 0; k < kv_heads && replicas > 1; ++k) deal(heads / kv_heads, 1, replicas);
   return result;
 }
 

@@ -2,9 +2,7 @@
 #include "trainer/plan_dry_run.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
-#include <numeric>
 #include <set>
 
 #include <fmt/format.h>
@@ -21,10 +19,6 @@ namespace farsight {
 namespace {
 
 using Problems = std::vector<std::string>;
-
-int64_t volume(const Shape& shape) {
-  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-}
 
 bool overlap(const Slice& a, const Slice& b) {
   for (size_t d = 0; d < a.shape.size(); ++d) {
@@ -52,16 +46,16 @@ std::string check_cover(const PlacedTensor& tensor, const MeshShape& mesh) {
   std::vector<Slice> slices;
   for (const auto& [slice, ranks] : count) {
     const Slice s{slice.first, slice.second};
-    held += volume(s.shape);
+    held += count_of(s.shape);
     for (size_t d = 0; d < s.shape.size(); ++d) {
       if (s.offset[d] < 0 || s.shape[d] < 0 || s.offset[d] + s.shape[d] > tensor.shape[d])
         return fmt::format("{}: a slice of {} at {} is not inside {}", tensor.name, to_string(s.shape),
                            to_string(s.offset), to_string(tensor.shape));
     }
-    if (volume(s.shape) > 0 && ranks != copies)
+    if (count_of(s.shape) > 0 && ranks != copies)
       return fmt::format("{}: {} ranks hold the slice at {}, the placement says {}", tensor.name, ranks,
                          to_string(s.offset), copies);
-    if (volume(s.shape) > 0) slices.push_back(s);
+    if (count_of(s.shape) > 0) slices.push_back(s);
   }
   for (size_t i = 0; i < slices.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
@@ -70,8 +64,8 @@ std::string check_cover(const PlacedTensor& tensor, const MeshShape& mesh) {
                            to_string(slices[j].offset));
     }
   }
-  if (held == volume(tensor.shape)) return {};
-  return fmt::format("{}: the ranks hold {} of {} elements", tensor.name, held, volume(tensor.shape));
+  if (held == count_of(tensor.shape)) return {};
+  return fmt::format("{}: the ranks hold {} of {} elements", tensor.name, held, count_of(tensor.shape));
 }
 
 std::string check_gradient(const PlacedTensor& tensor, const MeshShape& mesh) {
