@@ -131,6 +131,8 @@ void Checker::parallel() {
       "data.sequence = {} is too short for parallel.ring = {} x parallel.ulysses = {} ranks in order {}: it needs at "
       "least {} tokens",
       config_.data.sequence, p.ring, p.ulysses, to_string(p.order), least);
+  // Refused above, or unreadable: there is no dealing of such heads to ranks to judge.
+  if (config_.model.heads % config_.model.kv_heads != 0) return;
   for (const Refusal& refusal : refusals(config_)) {
     require(false, refusal.keys, "{} [{}]", refusal.message, refusal.code);
   }

@@ -43,7 +43,7 @@ struct Refusal {
   std::string code, message;
   std::vector<std::string> keys;
 };
-// Everything in the table that the configuration violates.
+// Everything in the table that the configuration violates. kv_heads must divide heads.
 std::vector<Refusal> refusals(const Config& config);
 
 }  // namespace farsight

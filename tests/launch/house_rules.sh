@@ -53,7 +53,15 @@ check_habits() {
     report 'the first line (after #!) is the SPDX line'
 }
 
-violations=$(check_includes; check_doors; check_habits)
+# Headers share one namespace. Two types of one name in it are undefined behaviour that no compiler sees when no file
+# includes both headers: the linker keeps one destructor for the two.
+check_names() {
+  grep_in '\.h$' '' '^(template <.*> )?(struct|class|union|enum( class| struct)?) [A-Za-z_0-9]+[^;]*(\{|$)' |
+    sed -E 's/^([^:]*:[0-9]+):.*(struct|class|union|enum) ([A-Za-z_0-9]+).*/\1:\3/' |
+    awk -F: 'seen[$3]++' | report 'a type has one definition'
+}
+
+violations=$(check_includes; check_doors; check_habits; check_names)
 count=$(grep -c . <<<"$violations")
 if ((count)); then echo "$violations"; fi
 echo "house rules: ${#code[@]} source, ${#build[@]} build, ${#scripts[@]} script files, $count violations"

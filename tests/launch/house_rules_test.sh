@@ -59,6 +59,8 @@ plant kernels/a.cc 'void f() { printf("x"); }' 'libraries print'
 plant kernels/CMakeLists.txt '# SPDX-License-Identifier: Apache-2.0\nadd_compile_options(-march=native)' 'explicit lists'
 plant CMakeLists.txt 'file(GLOB sources *.cc)' 'explicit lists'
 plant trainer/a.cc '// na\xc3\xafve' 'sources are ASCII'
+plant data/a.h 'struct Candidate {\n};\nstruct Other {};\nstruct Candidate final : Other {' 'a type has one definition'
+plant trainer/a.h 'class Report {\n};\nstruct Later;\nstruct Later {};\nenum class Report : int {' 'a type has one definition'
 
 expect_spdx() { # FILE FIRST-LINE
   clean_tree
