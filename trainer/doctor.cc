@@ -93,6 +93,18 @@ std::vector<DoctorCheck> judge_ranks(std::span<const RankReport> ranks) {
   return checks;
 }
 
+DoctorCheck judge_sharing(const std::string& sharing, std::span<const RankReport> ranks) {
+  DoctorCheck check{"collectives", CheckState::ok, sharing, ""};
+  const auto elsewhere = [&](const RankReport& rank) { return rank.host != ranks.front().host; };
+  const bool messages = sharing.rfind("messages", 0) == 0;
+  if (messages && std::none_of(ranks.begin(), ranks.end(), elsewhere)) {
+    check.state = CheckState::warning;
+    check.cure =
+        "large sums take three times as long as through shared memory: give the ranks a common /dev/shm with room";
+  }
+  return check;
+}
+
 std::string doctor_text(std::span<const RankReport> ranks, std::span<const DoctorCheck> checks) {
   std::string text = version_text() + "\n";
   text += fmt::format("{} rank{}\n", ranks.size(), ranks.size() == 1 ? "" : "s");

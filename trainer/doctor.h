@@ -33,6 +33,8 @@ RankReport examine_rank();  // all but rank, local_rank, local_size; takes about
 
 // Judgements on what was measured: no side effects.
 std::vector<DoctorCheck> judge_ranks(std::span<const RankReport> ranks);
+// sharing: of MpiSession. A warning where ranks of one node have no memory in common.
+DoctorCheck judge_sharing(const std::string& sharing, std::span<const RankReport> ranks);
 
 // Checks of this node, for rank 0. check_disk writes and removes a file in `folder`.
 DoctorCheck check_launcher();

@@ -65,6 +65,18 @@ TEST(Doctor, MoreThreadsThanCoresOfANodeIsWarned) {
   EXPECT_EQ(found[0].cure, "set OMP_NUM_THREADS=2");
 }
 
+TEST(Doctor, OneNodeWithoutSharedMemoryIsWarned) {
+  std::vector<RankReport> ranks{healthy(0), healthy(1)};
+  const std::string messages = "messages: /dev/shm is full";
+  EXPECT_EQ(judge_sharing(messages, ranks).state, CheckState::ok) << "two nodes";
+  ranks[1].host = ranks[0].host;
+  const DoctorCheck check = judge_sharing(messages, ranks);
+  EXPECT_EQ(check.state, CheckState::warning);
+  EXPECT_NE(check.found.find("/dev/shm is full"), std::string::npos);
+  EXPECT_NE(check.cure.find("/dev/shm"), std::string::npos);
+  EXPECT_EQ(judge_sharing("shared memory, 256 KiB per rank", ranks).state, CheckState::ok);
+}
+
 TEST(Doctor, DiskCheckWritesCleansUpAndRefuses) {
   const auto folder = std::filesystem::temp_directory_path() / "farsight-doctor-test";
   std::filesystem::create_directories(folder);
