@@ -91,9 +91,15 @@ mutant B13a "a tied embedding is reduced before its second use" kernels/tape.cc 
 mutant B13b "the embedding's part of a tied gradient overwrites the head's" kernels/embedding.cc \
   'table.zero_if_fresh();' 'table.grad.fill_zero(); table.grad_written = true;' \
   parity_test '*rich*'
-mutant B14 "log-sum-exp without its shift" kernels/attention/state.cc \
+mutant B14a "log-sum-exp without its shift" kernels/attention/state.cc \
   '*lse = m + log_l;' '*lse = std::log(l * std::exp(m));' \
   attention_test
+mutant B14b "gradients of keys travel with 8 bits of mantissa" parallel/ring_rotation.cc \
+  'add(arriving_.narrow(0, rows), fresh_.narrow(0, rows));' \
+  'add(arriving_.narrow(0, rows), fresh_.narrow(0, rows));
+    uint32_t* bits = reinterpret_cast<uint32_t*>(fresh_.data<float>());
+    for (int64_t i = 0; i < rows * fresh_.cols(); ++i) bits[i] = (bits[i] + 0x8000U) & 0xFFFF0000U;' \
+  ring_attention_test '*Bf16*'
 mutant B15a "the last token of an odd length belongs to nobody" parallel/sequence_order.cc \
   'return n / shares * i + n % shares * i / shares;' 'return n / shares * i;' \
   ring_attention_test
