@@ -10,6 +10,7 @@
 #include "kernels/allocator.h"
 #include "parallel/inproc_comm.h"
 #include "tests/parity/parity_case.h"
+#include "tests/sanitized.h"
 #include "trainer/cost_model.h"
 #include "trainer/layout_trainer.h"
 
@@ -82,6 +83,13 @@ int64_t measured_peak(const MemoryLayout& layout, const Config& config) {
   return peak / layout.ranks;
 }
 
+// Bytes are the same under a sanitizer, which therefore checks the sums of a few.
+std::vector<MemoryLayout> measured_layouts() {
+  std::vector<MemoryLayout> layouts;
+  for (size_t i = 0; i < kLayouts.size(); i += kSanitized ? 4 : 1) layouts.push_back(kLayouts[i]);
+  return layouts;
+}
+
 class PlannedMemory : public testing::TestWithParam<MemoryLayout> {};
 class PlannedElements : public testing::TestWithParam<MemoryLayout> {};
 
@@ -122,7 +130,7 @@ TEST_P(PlannedMemory, PeakOfAStep) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, PlannedMemory, testing::ValuesIn(kLayouts), name_of);
+INSTANTIATE_TEST_SUITE_P(Layouts, PlannedMemory, testing::ValuesIn(measured_layouts()), name_of);
 INSTANTIATE_TEST_SUITE_P(Even, PlannedElements, testing::ValuesIn(kLayouts), name_of);
 INSTANTIATE_TEST_SUITE_P(Uneven, PlannedElements, testing::ValuesIn(kUneven), name_of);
 

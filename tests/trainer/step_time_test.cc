@@ -10,6 +10,7 @@
 
 #include "kernels/error.h"
 #include "parallel/inproc_comm.h"
+#include "tests/sanitized.h"
 #include "trainer/bench_comm.h"
 #include "trainer/bench_kernels.h"
 
@@ -166,6 +167,7 @@ TEST(Measured, EveryPatternOfEveryGroupSize) {
 }
 
 TEST(Measured, KernelsOfThisMachine) {
+  if (kSanitized) GTEST_SKIP() << "speeds under a sanitizer are no machine's";
   const Calibration c = measure_kernels({.seconds = 0.001, .ranks = 1});
   for (const double rate :
        {c.peak_flops, c.product_flops, c.product_bytes, c.attention_forward, c.attention_backward, c.memory_bytes}) {
