@@ -91,6 +91,9 @@ class Communicator {
                                               CallSite at = CallSite::current()) = 0;
   // Lets pending transfers of this rank advance, those of its other communicators included.
   virtual void progress() = 0;
+  // How long this rank has been in wait() and in blocking operations of all its communicators since they were made:
+  // transfers that no arithmetic covered, and time until slower ranks came.
+  virtual double waited_ms() const = 0;
   // The record of this rank's operations, shared by all its communicators; readable from any thread.
   virtual FlightLog& flight_log() = 0;
   // Ends the whole job at once with this exit code.

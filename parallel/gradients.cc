@@ -2,7 +2,6 @@
 #include "parallel/gradients.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "kernels/error.h"
@@ -185,12 +184,10 @@ ReductionStats GradientReducer::finish() {
   ReductionStats stats;
   stats.buckets = bucket_count();
   stats.overlapped = static_cast<int64_t>(next_);
-  const auto started = std::chrono::steady_clock::now();
   if (reduces()) {
     while (next_ < progress_.size()) start(next_++);
     drain();
   }
-  stats.exposed_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
   first_ = false;
   armed_ = false;
   return stats;

@@ -33,8 +33,7 @@ namespace farsight {
 
 struct ReductionStats {
   int64_t buckets = 0;
-  int64_t overlapped = 0;   // started before finish()
-  double exposed_ms = 0.0;  // time finish() had to wait
+  int64_t overlapped = 0;  // started before finish()
 };
 
 class GradientReducer {

@@ -99,6 +99,7 @@ std::unique_ptr<Operation> MessageCommunicator::large_all_reduce(std::span<T> da
 }
 
 void MessageCommunicator::wait(Operation& operation) {
+  const RankEngine::Waiting waiting(*engine_);
   for (int64_t fruitless = 0; !operation.advance(); ++fruitless) {
     engine_->progress();
     transport_->idle(fruitless);

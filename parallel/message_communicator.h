@@ -46,6 +46,7 @@ class MessageCommunicator final : public Communicator {
   RequestPtr receive(std::span<std::byte> data, int from, int tag, CallSite at) override;
   std::unique_ptr<Communicator> split(int colour, int key, std::string name, CallSite at) override;
   void progress() override { engine_->progress(); }
+  double waited_ms() const override { return engine_->waited_ms(); }
   FlightLog& flight_log() override { return engine_->log; }
   [[noreturn]] void abort(int code) override;
 

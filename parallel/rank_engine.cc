@@ -32,6 +32,8 @@ class EngineRequest final : public Request {
     return settle();
   }
   void wait() override {
+    if (finished_) return;
+    const RankEngine::Waiting waiting(*engine_);
     for (int64_t fruitless = 0; !test(); ++fruitless) transport_.idle(fruitless);
   }
 

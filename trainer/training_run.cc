@@ -72,6 +72,7 @@ TrainOutcome TrainingRun::run() {
 
 void TrainingRun::train_step() {
   const auto start = Clock::now();
+  const double waited_before = world_.waited_ms();
   const StepBatch* batch = stream_->next();
   keep_alive();
   const int64_t targets = step_->count_targets(batch->valid_labels);
@@ -90,6 +91,7 @@ void TrainingRun::train_step() {
   position_.tokens += config_.train.batch_samples * config_.data.sequence;
   outcome_.step = position_.step;
   interval_.rate = rate;
+  interval_.exposed_ms += world_.waited_ms() - waited_before;
   collect(result, *batch, seconds_since(start));
 }
 
@@ -160,7 +162,6 @@ void TrainingRun::collect(const StepResult& result, const StepBatch& batch, doub
   interval_.steps += 1;
   interval_.seconds += seconds;
   interval_.data_wait_ms += batch.data_wait_ms;
-  interval_.exposed_ms += result.exposed_ms;
   interval_.last = result;
   run_seconds_ += seconds;
   run_steps_ += 1;

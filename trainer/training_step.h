@@ -32,7 +32,6 @@ struct StepResult {
   double grad_norm = 0.0;  // before clipping
   int64_t targets = 0;     // N
   bool updated = false;    // false: N = 0, or the norm is not finite
-  double exposed_ms = 0.0;
   int64_t offloaded_peak = 0;  // bytes of this rank
 };
 

@@ -2,6 +2,7 @@
 #include "tests/parallel/comm_cases.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -318,6 +320,28 @@ void flight_log_records_operations(Communicator& world) {
   EXPECT_EQ(last->axis, world.name());
   EXPECT_NE(std::string(last->site.file_name()).find("comm_cases.cc"), std::string::npos);
   EXPECT_NE(to_string(*last, last->posted).find("600 x f32, tests/parallel/comm_cases.cc:"), std::string::npos);
+}
+
+void waiting_is_counted(Communicator& world) {
+  constexpr double kLate = 60.0;  // ms; the others may come a little late themselves
+  const bool late = world.rank() == world.size() - 1;
+  world.barrier();
+  double before = world.waited_ms();
+  if (late) std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(kLate));
+  world.barrier();
+  if (!late) {
+    EXPECT_GE(world.waited_ms() - before, kLate / 3.0);
+  }
+  // Started early and finished meanwhile: nothing is left to wait for.
+  std::vector<float> data(4096, 1.0F);
+  const RequestPtr request = world.all_reduce_async(data, ReduceOp::sum);
+  while (!request->test()) std::this_thread::yield();
+  before = world.waited_ms();
+  request->wait();
+  EXPECT_EQ(world.waited_ms(), before);
+  // The same clock for every communicator of a rank.
+  const auto other = world.split(0, world.rank(), "other");
+  EXPECT_EQ(other->waited_ms(), world.waited_ms());
 }
 
 void errors_become_global(Communicator& world) {

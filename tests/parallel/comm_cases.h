@@ -20,6 +20,7 @@ void all_to_all_of_uneven_parts(Communicator& world);
 void messages_keep_their_order(Communicator& world);
 void splits_separate_traffic(Communicator& world);
 void flight_log_records_operations(Communicator& world);
+void waiting_is_counted(Communicator& world);
 void errors_become_global(Communicator& world);
 void replicas_are_compared(Communicator& world);
 

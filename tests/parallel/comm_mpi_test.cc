@@ -31,6 +31,7 @@ TEST(CommMpi, BroadcastFromEveryRoot) { testing::broadcast_from_every_root(mpi_w
 TEST(CommMpi, AllGatherOfUnevenParts) { testing::all_gather_of_uneven_parts(mpi_world()); }
 TEST(CommMpi, ReduceScatterIsOrdered) { testing::reduce_scatter_is_ordered(mpi_world()); }
 TEST(CommMpi, AllToAllOfUnevenParts) { testing::all_to_all_of_uneven_parts(mpi_world()); }
+TEST(CommMpi, WaitingIsCounted) { testing::waiting_is_counted(mpi_world()); }
 TEST(CommMpi, SplitsSeparateTraffic) { testing::splits_separate_traffic(mpi_world()); }
 
 TEST(CommMpi, PatternsCanBeMeasured) {

@@ -46,6 +46,7 @@ TEST_P(InProcess, AllToAllOfUnevenParts) { run(testing::all_to_all_of_uneven_par
 TEST_P(InProcess, MessagesKeepTheirOrder) { run(testing::messages_keep_their_order); }
 TEST_P(InProcess, SplitsSeparateTraffic) { run(testing::splits_separate_traffic); }
 TEST_P(InProcess, FlightLogRecordsOperations) { run(testing::flight_log_records_operations); }
+TEST_P(InProcess, WaitingIsCounted) { run(testing::waiting_is_counted); }
 TEST_P(InProcess, ErrorsBecomeGlobal) { run(testing::errors_become_global); }
 TEST_P(InProcess, ReplicasAreCompared) { run(testing::replicas_are_compared); }
 
