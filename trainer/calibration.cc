@@ -197,9 +197,9 @@ double product_seconds(const Calibration& c, double m, double n, double k) {
 
 double memory_seconds(const Calibration& c, double bytes) { return bytes / c.memory_bytes + c.operation_s; }
 
-double attention_seconds(const Calibration& c, double flops, double keys, bool backward) {
+double attention_seconds(const Calibration& c, double flops, double keys, double borders, bool backward) {
   const double rate = backward ? c.attention_backward : c.attention_forward;
-  return flops / rate * (keys + c.attention_half) / std::max(keys, 1.0) + c.operation_s;
+  return flops / rate * (keys + borders * c.attention_half) / std::max(keys, 1.0) + c.operation_s;
 }
 
 }  // namespace farsight

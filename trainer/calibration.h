@@ -31,9 +31,9 @@ struct Calibration {
   double peak_flops = 0.0;  // of a rank: the denominator of MFU
   double product_flops = 0.0, product_bytes = 0.0;
   double attention_forward = 0.0, attention_backward = 0.0;  // FLOP/s for long rows
-  double attention_half = 0.0;                               // keys a query sees at which half of that is reached
-  double memory_bytes = 0.0;                                 // per second
-  double operation_s = 0.0;                                  // of one operation, whatever its size
+  double attention_half = 0.0;  // keys a query sees at which half of that is reached; once per border
+  double memory_bytes = 0.0;    // per second
+  double operation_s = 0.0;     // of one operation, whatever its size
   double overlap = 0.0;         // share of a transfer that can hide behind arithmetic that runs meanwhile
   double tensor_overlap = 0.0;  // share of a tensor transfer that hides behind its own product, cut into pieces
   int64_t concurrency = 0;      // ranks of a node that have cores of their own; 0: all
@@ -62,7 +62,8 @@ std::string calibration_json(const Calibration& calibration);
 double comm_seconds(const Calibration& calibration, CommPattern pattern, int64_t ranks, bool across, double bytes);
 double product_seconds(const Calibration& calibration, double m, double n, double k);
 double memory_seconds(const Calibration& calibration, double bytes);
-// keys: that a query sees on average.
-double attention_seconds(const Calibration& calibration, double flops, double keys, bool backward);
+// keys: that a query sees on average. borders: places where the mask cuts through a query's tiles, which are computed
+// whole; 1 where the keys lie in the order of their positions.
+double attention_seconds(const Calibration& calibration, double flops, double keys, double borders, bool backward);
 
 }  // namespace farsight

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "trainer/rank_shape.h"
+#include "trainer/run_mesh.h"
 
 namespace farsight {
 namespace {
@@ -87,8 +88,12 @@ void StepClock::add_attention(LayerTime& time, const ContextShape& c) const {
       c.scheme == ContextScheme::ulysses ? mean_visible_keys(config_) * real(rank_.sequence) : pairs.most;
   const double products = most * real(rank_.batch * c.queries);
   const double keys = most / real(c.tokens);
-  time.attention_forward = slowed_ * attention_seconds(calibration_, 4.0 * products, keys, /*backward=*/false);
-  time.attention_backward = slowed_ * attention_seconds(calibration_, 10.0 * products, keys, /*backward=*/true);
+  // In stripes every owner's keys reach up to the query.
+  const bool striped = sequence_layout(config_, layout_).order() == SequenceOrder::striped;
+  const double borders = striped ? real(c.members) : 1.0;
+  time.attention_forward = slowed_ * attention_seconds(calibration_, 4.0 * products, keys, borders, /*backward=*/false);
+  time.attention_backward =
+      slowed_ * attention_seconds(calibration_, 10.0 * products, keys, borders, /*backward=*/true);
 }
 
 LayerTime StepClock::layer(ContextScheme scheme) const {

@@ -4,7 +4,8 @@
 //   plan_bench                  threads as ranks, all layouts; memory is the peak of the process divided by the ranks
 //   mpirun -np 4 plan_bench     processes as ranks, the layouts of 4 ranks; memory is the largest peak of a rank
 //
-// Kernels and communication are measured in the same run. MISS: memory more than 10 %, time more than 20 % off.
+// Kernels and communication are measured in the same run. MISS: memory more than 10 %, time more than 20 % off; the
+// layout planned as fastest more than 10 % slower than the fastest.
 // Beside the time of the fastest step stands the processor time of the cheapest, which others on the machine do not
 // stretch.
 #include <time.h>
@@ -12,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <span>
 #include <string>
 #include <thread>
@@ -125,7 +127,12 @@ void print_memory(const BenchLayout& layout, const Config& config, const Measure
   std::fflush(stdout);
 }
 
-void print_time(const BenchLayout& layout, const Config& config, const Measured& m, const Calibration& calibration) {
+struct Judged {
+  const BenchLayout* layout;
+  double planned, measured;  // seconds
+};
+
+double print_time(const BenchLayout& layout, const Config& config, const Measured& m, const Calibration& calibration) {
   const RunLayout run = resolve_layout(config, layout.ranks);
   const RankParameters parameters = largest_rank_parameters(config, run, config.model.vocab);
   const StepTime plan = step_time(config, run, config.model.vocab, calibration, 0, parameters);
@@ -137,17 +144,33 @@ void print_time(const BenchLayout& layout, const Config& config, const Measured&
       layout.name, plan.total() * 1e3, m.seconds * 1e3, ratio, std::abs(ratio - 1.0) > 0.2 ? "  MISS" : "",
       m.cpu_seconds * 1e3, quiet, plan.compute() * 1e3, plan.exposed * 1e3);
   std::fflush(stdout);
+  return plan.total();
+}
+
+// What the planner would have taken of the layouts of as many ranks, and what would have been best.
+void print_choices(const std::vector<Judged>& all) {
+  for (const int ranks : {1, 2, 4}) {
+    std::vector<Judged> these;
+    std::ranges::copy_if(all, std::back_inserter(these), [&](const Judged& j) { return j.layout->ranks == ranks; });
+    if (these.size() < 2) continue;
+    const Judged chosen = *std::ranges::min_element(these, {}, &Judged::planned);
+    const Judged best = *std::ranges::min_element(these, {}, &Judged::measured);
+    const double ratio = chosen.measured / best.measured;
+    fmt::print("{} ranks: planned as fastest {} ({:.1f} ms measured), fastest {} ({:.1f} ms): {:.3f}{}\n", ranks,
+               chosen.layout->name, chosen.measured * 1e3, best.layout->name, best.measured * 1e3, ratio,
+               ratio > 1.1 ? "  MISS" : "");
+  }
 }
 
 void run_layout_on(Communicator& world, const BenchLayout& layout, const DatasetFiles& files, bool shared,
-                   Calibration calibration) {
+                   Calibration calibration, std::vector<Judged>& judged) {
   if (world.size() > 1) calibration.comm = measure_comm(world, {}, 0);
   const Config large = bench_config(layout, kMemoryModel), small = bench_config(layout, kTimeModel);
   const Measured memory = measure(world, large, files, shared, 2);
   const Measured time = measure(world, small, files, shared, 15);
   if (world.rank() != 0) return;
   print_memory(layout, large, memory);
-  print_time(layout, small, time, calibration);
+  judged.push_back({&layout, print_time(layout, small, time, calibration), time.seconds});
 }
 
 DatasetFiles corpus() {
@@ -159,10 +182,13 @@ DatasetFiles corpus() {
 void run_threads() {
   const DatasetFiles files = corpus();
   const Calibration calibration = measure_kernels({});
+  std::vector<Judged> judged;
   for (const BenchLayout& layout : bench_layouts()) {
-    run_in_process(layout.ranks,
-                   [&](Communicator& world) { run_layout_on(world, layout, files, /*shared=*/true, calibration); });
+    run_in_process(layout.ranks, [&](Communicator& world) {
+      run_layout_on(world, layout, files, /*shared=*/true, calibration, judged);
+    });
   }
+  print_choices(judged);
 }
 
 // The layouts of exactly this many ranks. Every process makes the corpus before MPI starts.
@@ -174,9 +200,11 @@ void run_processes() {
   // One rank measures for all: it starts as many threads as there are cores.
   if (world.rank() == 0) calibration = measure_kernels({});
   world.barrier();
+  std::vector<Judged> judged;
   for (const BenchLayout& layout : bench_layouts()) {
-    if (layout.ranks == world.size()) run_layout_on(world, layout, files, /*shared=*/false, calibration);
+    if (layout.ranks == world.size()) run_layout_on(world, layout, files, /*shared=*/false, calibration, judged);
   }
+  print_choices(judged);
 }
 
 }  // namespace

@@ -132,6 +132,18 @@ TEST(StepTime, ContiguousOrderWaitsForTheRankWithMostPairs) {
   EXPECT_NEAR(attention("contiguous") / attention("zigzag"), 1.75, 0.02);  // 2 - 1/c for long rows
 }
 
+TEST(StepTime, EveryOwnersStripesEndAtTheQuery) {
+  const auto attention = [](const char* order, double half) {
+    Calibration c = plain();
+    c.attention_half = half;
+    return time_of(small({"train.micro_batch=2", "parallel.ring=4", std::string("parallel.order=") + order}), 4, c)
+        .attention;
+  };
+  // A query sees 32.5 keys; those of the last stripe 4, 8 ... 64, on average 34.
+  EXPECT_NEAR(attention("zigzag", 16.0) / attention("zigzag", 0.0), 1.0 + 16.0 / 32.5, 1e-9);
+  EXPECT_NEAR(attention("striped", 16.0) / attention("striped", 0.0), 1.0 + 4.0 * 16.0 / 34.0, 1e-9);
+}
+
 TEST(StepTime, RanksBeyondTheCoresTakeTurns) {
   Calibration c = plain();
   c.concurrency = 2;
