@@ -27,11 +27,11 @@ struct StepOptions {
 };
 
 struct StepResult {
-  double loss = 0.0;       // mean -log p per valid target of the step, over all ranks
-  double entropy = 0.0;    // mean row entropy, 0 unless the model has an entropy term
-  double grad_norm = 0.0;  // before clipping
-  int64_t targets = 0;     // N
-  bool updated = false;    // false: N = 0, or the norm is not finite
+  double loss = 0.0;           // mean -log p per valid target of the step, over all ranks
+  double entropy = 0.0;        // mean row entropy, 0 unless the model has an entropy term
+  double grad_norm = 0.0;      // before clipping
+  int64_t targets = 0;         // N
+  bool updated = false;        // false: N = 0, or the norm is not finite
   int64_t offloaded_peak = 0;  // bytes of this rank
 };
 
