@@ -92,6 +92,10 @@ void Tape::done(Parameter* parameter) {
   if (handler_) handler_(*parameter);
 }
 
+void Var::drop_value() const {
+  for (Node* node = node_.get(); node != nullptr; node = node->whole.get()) node->value = Tensor();
+}
+
 std::vector<Var> Tape::split_last(const Var& x, const std::vector<int64_t>& sizes) {
   if (std::accumulate(sizes.begin(), sizes.end(), int64_t{0}) != x.value().cols()) {
     fail(ErrorKind::internal, "split_last: sizes do not cover {}", to_string(x.value().shape()));

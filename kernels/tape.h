@@ -56,8 +56,9 @@ class Var {
   // written already or must lie inside another one.
   bool adopt_gradient(const Tensor& buffer) const;
   const Shape& shape() const { return node_->shape; }  // also after drop_value
-  // Frees value memory that backward does not need (the value must not be read afterwards).
-  void drop_value() const { node_->value = Tensor(); }
+  // Frees value memory that backward does not need (the value must not be read afterwards). Of a part (split_last) the
+  // handle of the whole too: its memory is free when every part has been dropped.
+  void drop_value() const;
 
  private:
   friend class Tape;

@@ -60,15 +60,17 @@ class Activations {
   bool recompute_;
 };
 
-// q k v, the output, log-sum-exp, positions and documents of the rows; with dealt heads both forms of q k v and output.
+// q k v, the output, log-sum-exp, positions and documents of the rows; with dealt heads both forms of the output, and
+// of q k v the own one only where a norm reads it again.
 Amounts Activations::attention_kept(const ContextShape& c) const {
   const RankShape& r = rank_;
-  Amounts kept{r.rows * (2 * r.queries() + 2 * r.keys()), 0};
-  if (config_.attention.qk_norm == HeadNormChoice::rms) {
-    kept.elements += r.rows * (r.queries() + r.keys());
+  const bool normed = config_.attention.qk_norm == HeadNormChoice::rms, dealt = c.dealt > 1;
+  const int64_t products = r.rows * (r.queries() + 2 * r.keys());
+  Amounts kept{r.rows * r.queries() + (dealt ? c.rows * (2 * c.queries + 2 * c.keys) : products), 0};
+  if (normed) {
+    kept.elements += dealt ? products : r.rows * (r.queries() + r.keys());
     kept.bytes += r.rows * (r.heads + r.kv_heads) * kFloat;
   }
-  if (c.dealt > 1) kept.elements += c.rows * (2 * c.queries + 2 * c.keys);
   const int64_t labels = config_.data.pack == PackChoice::documents ? 2 : 1;
   kept.bytes += c.rows * (c.heads + labels) * kFloat;
   return kept;

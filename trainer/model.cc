@@ -95,6 +95,7 @@ Var LanguageModel::attention_branch(Tape& tape, size_t index, const Var& x, cons
   const ContextScheme scheme = sharding_.context.empty() ? ContextScheme::two_d : sharding_.context[index];
   auto result =
       context_attention(tape, groups, scheme, attention, parts[0], parts[1], parts[2], *state.batch.sequence, options);
+  for (const Var& part : parts) part.drop_value();  // with dealt heads nothing reads them again
   if (attention.entropy) *entropy = result.entropy;
   return state.row(tape, result.out, *layer.out, layer.out_bias);
 }

@@ -23,7 +23,7 @@ mutant B2 "validation averages the means of the ranks" trainer/training_step.cc 
   loss_scale_test 'Evaluation.*'
 mutant B3a "a row without a visible key is divided by its empty sum" kernels/attention/state.cc \
   'if (l == 0.0F) {' 'if (l < 0.0F) {' \
-  ring_attention_test
+  attention_test
 mutant B3b "masked labels take part in the loss" kernels/cross_entropy.cc \
   'const int64_t columns = valid ? p.columns : 0;' 'const int64_t columns = valid || p.shard == nullptr ? p.columns : 0;' \
   loss_scale_test

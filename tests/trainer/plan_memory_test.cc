@@ -39,6 +39,7 @@ const std::vector<MemoryLayout> kLayouts{
     {"gather4", 4, {"parallel.ring=4", "parallel.context=allgather"}},
     {"gather2_turns", 2, {"parallel.ring=2", "parallel.context=allgather", "parallel.gather_heads=1"}},
     {"ulysses2", 2, {"parallel.ulysses=2"}},
+    {"ulysses2_qk_norm", 2, {"parallel.ulysses=2", "attention.qk_norm=rms"}},
     {"ring2_ulysses2", 4, {"parallel.ring=2", "parallel.ulysses=2"}},
     {"tp2_sp_ring2", 4, {"parallel.tensor=2", "parallel.ring=2"}},
     {"tp2_sp_ring2_recompute", 4, {"parallel.tensor=2", "parallel.ring=2", "train.recompute=layer"}},
