@@ -15,6 +15,8 @@ struct StepMetrics {
   int64_t step = 0;             // steps done
   std::string split = "train";  // train | valid | test
   double loss = 0.0;            // nats per target
+  // Per step: data_wait_ms until the batch was there, comm_exposed_ms in which this rank waited for the others
+  // (transfers that no arithmetic covered, and slower ranks).
   std::optional<double> grad_norm, lr, tokens_per_s, flops_per_s, fraction_of_ceiling, data_wait_ms, comm_exposed_ms,
       checkpoint_stall_ms, entropy, bits_per_byte;
   int64_t tokens = 0;             // seen so far
