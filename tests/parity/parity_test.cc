@@ -118,7 +118,7 @@ void expect_parity(const std::string& config, const DatasetFiles& files, int64_t
 class Parity : public testing::TestWithParam<std::pair<const char*, std::string>> {};
 
 TEST_P(Parity, EveryLayoutEqualsOneRank) {
-  expect_parity(merged(GetParam().second), generated_files(), kSanitized ? 8 : 20);
+  expect_parity(merged(GetParam().second), generated_files(), kSanitized ? 4 : 20);
 }
 
 INSTANTIATE_TEST_SUITE_P(Features, Parity,
