@@ -49,8 +49,11 @@ std::string legal_layouts(const Config& config, int64_t world) {
     if (p.ulysses > 1) text += fmt::format(" ulysses={}", p.ulysses);
     if (p.tensor > 1) text += fmt::format(" tensor={}", p.tensor);
   }
-  if (listed == 0) return fmt::format("none with train.batch = {} samples", config.train.batch_samples);
-  return text;
+  if (listed > 0) return text;
+  ParallelConfig fixed = p;
+  fixed.ring = 1;
+  const std::string extents = others > 1 ? extents_text(fixed) + " and " : "";
+  return fmt::format("none with {}train.batch = {} samples", extents, config.train.batch_samples);
 }
 
 [[noreturn]] void refuse(const Config& config, int64_t world, const std::string& why) {

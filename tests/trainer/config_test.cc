@@ -388,6 +388,20 @@ TEST(ConfigLayout, RanksThatDoNotMatchListLegalLayouts) {
   }
 }
 
+TEST(ConfigLayout, WithoutAnyLegalLayoutSaysWhatStandsInTheWay) {
+  const auto legal = [](const std::vector<std::string>& overrides, int64_t ranks) -> std::string {
+    try {
+      resolve_layout(parse(kData, overrides), ranks);
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      return what.substr(what.find("legal layouts"));
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(legal({"parallel.tensor=3"}, 4),
+            "legal layouts of 4 ranks: none with parallel.tensor = 3 and train.batch = 16 samples");
+}
+
 TEST(ConfigLayout, BatchMustDivideOverDataRanks) {
   EXPECT_THROW(resolve_layout(parse(kData), 3), Error);
   EXPECT_EQ(resolve_layout(parse(kData, {"train.batch=12 samples"}), 3).data, 3);
