@@ -100,7 +100,7 @@ DoctorCheck judge_sharing(const std::string& sharing, std::span<const RankReport
   if (messages && std::none_of(ranks.begin(), ranks.end(), elsewhere)) {
     check.state = CheckState::warning;
     check.cure =
-        "large sums take three times as long as through shared memory: give the ranks a common /dev/shm with room";
+        "collectives are slower by messages than through shared memory: give the ranks a common /dev/shm with room";
   }
   return check;
 }

@@ -4,7 +4,7 @@
 #   tests/bench/overlap_bench.sh [ring|data|tensor|ulysses ...]     PROGRAM=build/release/farsight  ROUNDS=5
 # The two runs of a pair follow each other directly, every other pair the other way round; the ratio is the median of the
 # pairs' ratios, its range that of all pairs. Goals: ring at 8,192 tokens 0.92, data 0.95, tensor 0.80.
-set -eu
+set -euo pipefail  # a run that fails must not leave a median of the others
 root=$(cd "$(dirname "$0")/../.." && pwd)
 program=${PROGRAM:-$root/build/release/farsight}
 data=${FARSIGHT_DATA:-$root/../shared/data}
@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 "$program" data text "$data/text/tinyshakespeare.txt" --tokenizer=byte --split=0.9/0.1 --by=position -o c.h5 > /dev/null
 
-config() { # name sequence samples layers width heads
+config() { # name sequence samples layers width heads steps
   cat > "$1.toml" << T
 [data]
 train = ["c.h5"]
@@ -26,7 +26,7 @@ layers = $4
 width = $5
 heads = $6
 [train]
-steps = "${7:-4} steps"
+steps = "$7 steps"
 batch = "$3 samples"
 [eval]
 every = "0 steps"
