@@ -4,8 +4,10 @@
 #include <cmath>
 
 #include "kernels/adamw_cpu.h"
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
 #include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 namespace {
@@ -44,6 +46,21 @@ void adamw(std::span<float> values, std::span<const float> gradients, std::span<
                 v.data() + at);
     }
   });
+}
+
+void adamw(const Tensor& values, const Tensor& gradients, const Tensor& m, const Tensor& v,
+           std::span<const OptimizerRange> ranges, const AdamWStep& step, const Tensor& rounded) {
+  if (values.device() == Device::cpu) {
+    adamw(values.span<float>(), gradients.span<float>(), m.span<float>(), v.span<float>(), ranges, step);
+    if (rounded.defined()) copy_rows(values, rounded);
+    return;
+  }
+  check_optimizer_ranges("adamw", ranges, static_cast<size_t>(values.numel()));
+  const CudaOptimizerPlan plan("adamw", ranges);
+  CudaAdamW a{plan.slabs, {}};
+  bind_slabs("adamw", a.slabs, values, gradients, m, v, rounded);
+  for (size_t g = 0; g < plan.groups.size(); ++g) a.groups[g] = make_factors(step, plan.groups[g]);
+  cuda_device().run("adamw", &CudaBackend::adamw, a);
 }
 
 }  // namespace farsight

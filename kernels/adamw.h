@@ -11,6 +11,7 @@
 #include <span>
 
 #include "kernels/optimizer_range.h"
+#include "kernels/tensor.h"
 
 namespace farsight {
 
@@ -28,5 +29,9 @@ struct AdamWStep {
 // Throws Error{internal} for spans or ranges that do not match.
 void adamw(std::span<float> values, std::span<const float> gradients, std::span<float> m, std::span<float> v,
            std::span<const OptimizerRange> ranges, const AdamWStep& step);
+// The same on f32 tensors of one device, with equal bits. `rounded`, a bf16 tensor of the same size, or not defined():
+// gets the new values too.
+void adamw(const Tensor& values, const Tensor& gradients, const Tensor& m, const Tensor& v,
+           std::span<const OptimizerRange> ranges, const AdamWStep& step, const Tensor& rounded = {});
 
 }  // namespace farsight

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "kernels/error.h"
@@ -26,7 +27,14 @@ int64_t size_class(int64_t bytes) {
   return (wanted + step - 1) / step * step;
 }
 
-void* system_allocate(int64_t bytes) {
+class HostMemory final : public MemorySource {
+ public:
+  void* allocate(int64_t bytes) override;
+  void release(void* pointer) noexcept override { std::free(pointer); }
+  const char* name() const override { return "memory"; }
+};
+
+void* HostMemory::allocate(int64_t bytes) {
   const bool huge = bytes >= kHugePage;
   const auto alignment = static_cast<size_t>(huge ? kHugePage : kAlignment);
   const auto rounded = (static_cast<size_t>(bytes) + alignment - 1) / alignment * alignment;
@@ -63,11 +71,13 @@ const char* to_string(MemoryTag tag) {
 }
 
 struct Allocator::State {
+  explicit State(std::unique_ptr<MemorySource> from) : source(std::move(from)) {}
   struct Block {
     int64_t bytes;
     int64_t capacity;
     MemoryTag tag;
   };
+  std::unique_ptr<MemorySource> source;
   mutable std::mutex mutex;
   std::unordered_map<void*, Block> live;
   std::unordered_map<int64_t, std::vector<void*>> cache;  // by capacity
@@ -76,14 +86,15 @@ struct Allocator::State {
 
   void free_cached() {
     for (auto& [capacity, blocks] : cache) {
-      for (void* pointer : blocks) std::free(pointer);
+      for (void* pointer : blocks) source->release(pointer);
       blocks.clear();
     }
     stats.cached_bytes = 0;
   }
 };
 
-Allocator::Allocator() : state_(std::make_unique<State>()) {}
+Allocator::Allocator() : Allocator(std::make_unique<HostMemory>()) {}
+Allocator::Allocator(std::unique_ptr<MemorySource> source) : state_(std::make_unique<State>(std::move(source))) {}
 Allocator::~Allocator() { release_cache(); }
 
 void* Allocator::allocate(int64_t bytes, MemoryTag tag) {
@@ -97,18 +108,18 @@ void* Allocator::allocate(int64_t bytes, MemoryTag tag) {
     blocks.pop_back();
     stats.cached_bytes -= capacity;
   } else {
-    pointer = system_allocate(capacity);
+    pointer = state_->source->allocate(capacity);
     ++stats.system_calls;
     if (pointer == nullptr) {  // blocks kept for other sizes may make room
       state_->free_cached();
-      pointer = system_allocate(capacity);
+      pointer = state_->source->allocate(capacity);
     }
   }
   if (pointer == nullptr) {
     fail(ErrorKind::environment,
-         "out of memory: {} bytes for {} could not be allocated ({} bytes in use); use a shorter sequence, a smaller "
+         "out of {}: {} bytes for {} could not be allocated ({} bytes in use); use a shorter sequence, a smaller "
          "train.micro_batch, train.recompute = \"layer\", or more ranks",
-         bytes, to_string(tag), stats.current_bytes);
+         state_->source->name(), bytes, to_string(tag), stats.current_bytes);
   }
   state_->live.emplace(pointer, State::Block{bytes, capacity, tag});
   stats.current_bytes += bytes;
@@ -131,6 +142,10 @@ void Allocator::release(void* pointer) noexcept {
   state_->current_by_tag[block.tag] -= block.bytes;
   state_->stats.cached_bytes += block.capacity;
   state_->cache[block.capacity].push_back(pointer);
+}
+
+std::shared_ptr<void> Allocator::share(int64_t bytes, MemoryTag tag) {
+  return {allocate(bytes, tag), [this](void* p) { release(p); }};
 }
 
 MemoryStats Allocator::stats() const {

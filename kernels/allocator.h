@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Caching allocator of host memory with peak accounting. Freed blocks are kept for the next request of the same size
-// class, so that the steady training step allocates nothing from the system. Blocks from 2 MiB on are advised to use
-// huge pages. There is one per process: memory is a property of the process, and its peak is what users must plan for.
+// Caching allocator with peak accounting. Freed blocks are kept for the next request of the same size class, so that the
+// steady training step allocates nothing from the system. There is one for the host memory of the process, because
+// memory is a property of the process and its peak is what users must plan for, and one for each rank on a device.
 #pragma once
 
 #include <cstddef>
@@ -36,9 +36,19 @@ struct MemoryStats {
   std::map<MemoryTag, int64_t> largest_by_tag;  // largest single request, per tag
 };
 
+// Where an allocator gets its blocks from.
+class MemorySource {
+ public:
+  virtual ~MemorySource() = default;
+  virtual void* allocate(int64_t bytes) = 0;  // null: there is none left
+  virtual void release(void* pointer) noexcept = 0;
+  virtual const char* name() const = 0;  // for messages: "memory", "device memory"
+};
+
 class Allocator {
  public:
-  Allocator();
+  Allocator();  // of host memory
+  explicit Allocator(std::unique_ptr<MemorySource> source);
   ~Allocator();
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
@@ -47,6 +57,8 @@ class Allocator {
   // Throws Error{environment} naming the size when the system has no memory left. Thread safe.
   void* allocate(int64_t bytes, MemoryTag tag);
   void release(void* pointer) noexcept;
+  // The same with an owner that releases it. The allocator must outlive it.
+  std::shared_ptr<void> share(int64_t bytes, MemoryTag tag);
 
   MemoryStats stats() const;
   void reset_peak();     // peak := current, largest := 0
@@ -57,7 +69,7 @@ class Allocator {
   std::unique_ptr<State> state_;
 };
 
-// The allocator of this process's host memory.
+// The allocator of this process's host memory. Blocks from 2 MiB on are advised to use huge pages.
 Allocator& host_allocator();
 
 }  // namespace farsight

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/device.h"
 #include "kernels/parallel_for.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -59,6 +60,22 @@ void column_sums(const float* in, int64_t rows, int64_t cols, int64_t stride, bo
       HWY_DYNAMIC_DISPATCH(SumStripe)(in + c, rows, std::min(kStripe, cols - c), stride, add, out + c);
     }
   });
+}
+
+void column_sums(const Tensor& in, bool add, const Tensor& out) {
+  if (in.device() == Device::cpu) {
+    column_sums(in.data<float>(), in.rows(), in.cols(), in.row_stride(), add, out.data<float>());
+    return;
+  }
+  const int64_t block_rows = cuda_sum_rows(in.rows());
+  const int64_t blocks = (in.rows() + block_rows - 1) / block_rows;
+  const Tensor partial = blocks > 1 ? Tensor::empty({blocks, in.cols()}) : Tensor();
+  const CudaColumnSums a{in.dtype(),       in.rows(),
+                         in.cols(),        in.raw(),
+                         in.row_stride(),  block_rows,
+                         static_cast<float*>(partial.raw()), static_cast<float*>(out.raw()),
+                         add};
+  cuda_device().run("column_sums", &CudaBackend::column_sums, a);
 }
 
 }  // namespace farsight

@@ -5,8 +5,12 @@
 
 #include <cstdint>
 
+#include "kernels/tensor.h"
+
 namespace farsight {
 
 void column_sums(const float* in, int64_t rows, int64_t cols, int64_t stride, bool add, float* out);
+// The same on tensors of one device; out [cols] f32.
+void column_sums(const Tensor& in, bool add, const Tensor& out);
 
 }  // namespace farsight

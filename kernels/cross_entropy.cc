@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "kernels/cross_entropy_cpu.h"
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
 #include "kernels/matmul.h"
 #include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 namespace {
@@ -20,16 +22,20 @@ struct Problem {
   const Tensor& weight;
   std::span<const int32_t> labels;
   const VocabularyShard* shard;  // null: the whole vocabulary is here
+  Tensor device_labels;  // where x is on a device
   double smoothing;
   int64_t vocabulary;  // of the whole model
   int64_t first;       // global id of the weight's first row
   int64_t columns;     // rows of the weight that are not padding
 };
 
-// What a row of one chunk needs between the passes.
-struct ChunkRows {
-  std::vector<float> largest;
-  std::vector<double> sums;  // per row: sum e^(z - m), z_y - m, sum (z - m)
+// One chunk: what its rows need between the passes. All tensors are where x is.
+struct Chunk {
+  int64_t begin;
+  Tensor x, z;     // [rows, C], [rows, V here]
+  Tensor largest;  // f32 [rows]
+  Tensor sums;     // f64 [rows, 3]: sum e^(z - m), z_y - m, sum (z - m)
+  int64_t rows() const { return x.rows(); }
 };
 
 void check(const Tensor& x, const Tensor& weight, std::span<const int32_t> labels, const VocabularyShard* shard) {
@@ -50,9 +56,10 @@ Problem make_problem(const Tensor& x, const Tensor& weight, std::span<const int3
                      const VocabularyShard* shard, double smoothing) {
   check(x, weight, labels, shard);
   const int64_t rows = weight.dim(0);
-  if (shard == nullptr) return {x, weight, labels, shard, smoothing, rows, 0, rows};
+  const Tensor device_labels = x.device() == Device::cpu ? Tensor() : device_copy(labels);
+  if (shard == nullptr) return {x, weight, labels, shard, device_labels, smoothing, rows, 0, rows};
   const int64_t columns = std::clamp<int64_t>(shard->vocabulary - shard->first, 0, rows);
-  return {x, weight, labels, shard, smoothing, shard->vocabulary, shard->first, columns};
+  return {x, weight, labels, shard, device_labels, smoothing, shard->vocabulary, shard->first, columns};
 }
 
 // Each chunk reads the weight twice and its gradient once, and writes it: few rows would make that traffic dominate.
@@ -64,11 +71,6 @@ int64_t rows_per_chunk(int64_t wanted, int64_t rows, int64_t vocabulary) {
   return (rows + chunks - 1) / chunks;
 }
 
-void multiply_logits(const Tensor& x, const Tensor& weight, float* z) {
-  matmul(Transpose::no, Transpose::yes, x.rows(), weight.dim(0), x.cols(), 1.0F, x.data<float>(), x.row_stride(),
-         weight.data<float>(), x.cols(), 0.0F, z, weight.dim(0));
-}
-
 // Column of the row's label on this rank, or -1.
 int64_t own_column(const Problem& p, int64_t row) {
   const int64_t column = p.labels[static_cast<size_t>(row)] - p.first;
@@ -78,116 +80,157 @@ int64_t own_column(const Problem& p, int64_t row) {
 
 void for_rows(int64_t rows, RangeFunction body) { parallel_for(rows, 1, body); }
 
-// Turns z into exponentials relative to the largest logit of the whole vocabulary.
-void row_statistics(const Problem& p, int64_t begin, int64_t rows, float* z, ChunkRows& chunk) {
-  const int64_t width = p.weight.dim(0);
-  chunk.largest.resize(static_cast<size_t>(rows));
-  chunk.sums.resize(static_cast<size_t>(3 * rows));
-  for_rows(rows, [&](int64_t r0, int64_t r1) {
-    for (int64_t r = r0; r < r1; ++r) {
-      chunk.largest[static_cast<size_t>(r)] = max_logit_cpu(z + r * width, p.columns);
-    }
+CudaLogits device_logits(const Problem& p, const Chunk& chunk) {
+  return {chunk.z.dtype(),
+          chunk.rows(),
+          p.columns,
+          p.weight.dim(0),
+          chunk.z.raw(),
+          static_cast<const int32_t*>(p.device_labels.raw()) + chunk.begin,
+          p.first,
+          p.vocabulary};
+}
+
+void largest_logits(const Problem& p, const Chunk& chunk) {
+  if (chunk.z.device() == Device::cuda) {
+    cuda_device().run("cross-entropy", &CudaBackend::logit_maxima,
+                      CudaLogitMaxima{device_logits(p, chunk), static_cast<float*>(chunk.largest.raw())});
+    return;
+  }
+  const float* z = chunk.z.data<float>();
+  float* largest = chunk.largest.data<float>();
+  for_rows(chunk.rows(), [&](int64_t r0, int64_t r1) {
+    for (int64_t r = r0; r < r1; ++r) largest[r] = max_logit_cpu(z + r * p.weight.dim(0), p.columns);
   });
-  if (p.shard != nullptr) p.shard->all_reduce_max(chunk.largest);
-  for_rows(rows, [&](int64_t r0, int64_t r1) {
+}
+
+// On the CPU z becomes exponentials relative to the largest logit of the whole vocabulary.
+void sum_logits(const Problem& p, const Chunk& chunk) {
+  if (chunk.z.device() == Device::cuda) {
+    cuda_device().run("cross-entropy", &CudaBackend::logit_sums,
+                      CudaLogitSums{device_logits(p, chunk), static_cast<const float*>(chunk.largest.raw()),
+                                    static_cast<double*>(chunk.sums.raw())});
+    return;
+  }
+  const int64_t width = p.weight.dim(0);
+  float* z = chunk.z.data<float>();
+  for_rows(chunk.rows(), [&](int64_t r0, int64_t r1) {
     for (int64_t r = r0; r < r1; ++r) {
-      const float m = chunk.largest[static_cast<size_t>(r)];
-      const int64_t column = own_column(p, begin + r);
-      double* sums = chunk.sums.data() + 3 * r;
+      const float m = chunk.largest.data<float>()[r];
+      const int64_t column = own_column(p, chunk.begin + r);
+      double* sums = chunk.sums.data<double>() + 3 * r;
       sums[1] = column < 0 ? 0.0 : static_cast<double>(z[r * width + column]) - static_cast<double>(m);
       const LogitSums s = exponentiate_logits_cpu(z + r * width, p.columns, m);
       sums[0] = s.exponentials;
       sums[2] = s.shifted;
     }
   });
+}
+
+void row_statistics(const Problem& p, const Chunk& chunk) {
+  largest_logits(p, chunk);
+  if (p.shard != nullptr) p.shard->all_reduce_max(chunk.largest);
+  sum_logits(p, chunk);
   if (p.shard != nullptr) p.shard->all_reduce_sum(chunk.sums);
 }
 
-void add_losses(const Problem& p, int64_t begin, int64_t rows, const ChunkRows& chunk, CrossEntropyResult& result,
-                std::span<double> row_nll) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const auto n = static_cast<size_t>(begin + r);
-    const bool valid = p.labels[n] >= 0;
-    const double* sums = chunk.sums.data() + 3 * r;
-    const double nll = valid ? std::log(sums[0]) - sums[1] : 0.0;
-    if (!row_nll.empty()) row_nll[n] = nll;
+// Adds the losses of the chunk to `sums` and sets loss = scale * sums[0]. row_nll [N], f64, may be undefined.
+void add_losses(const Problem& p, double scale, const Chunk& chunk, const Tensor& sums, const Tensor& loss,
+                const Tensor& row_nll) {
+  if (chunk.z.device() == Device::cuda) {
+    auto* nll = static_cast<double*>(row_nll.raw());
+    const CudaLogitLosses a{device_logits(p, chunk),
+                            static_cast<const double*>(chunk.sums.raw()),
+                            p.smoothing,
+                            scale,
+                            nll == nullptr ? nullptr : nll + chunk.begin,
+                            static_cast<double*>(sums.raw()),
+                            static_cast<float*>(loss.raw())};
+    cuda_device().run("cross-entropy", &CudaBackend::logit_losses, a);
+    return;
+  }
+  double* totals = sums.data<double>();
+  for (int64_t r = 0; r < chunk.rows(); ++r) {
+    const bool valid = p.labels[static_cast<size_t>(chunk.begin + r)] >= 0;
+    const double* row = chunk.sums.data<double>() + 3 * r;
+    const double nll = valid ? std::log(row[0]) - row[1] : 0.0;
+    if (row_nll.defined()) row_nll.data<double>()[chunk.begin + r] = nll;
     if (!valid) continue;
     // (1 - e) nll + e mean_v(-log p_v)
-    const double uniform = std::log(sums[0]) - sums[2] / static_cast<double>(p.vocabulary);
-    result.nll_sum += nll;
-    result.loss_sum += p.smoothing == 0.0 ? nll : (1.0 - p.smoothing) * nll + p.smoothing * uniform;
-    ++result.valid;
+    const double uniform = std::log(row[0]) - row[2] / static_cast<double>(p.vocabulary);
+    totals[0] += p.smoothing == 0.0 ? nll : (1.0 - p.smoothing) * nll + p.smoothing * uniform;
+    totals[1] += nll;
   }
+  *loss.data<float>() = static_cast<float>(scale * totals[0]);
 }
 
-// Exponentials into dlogits, in place.
-void logit_gradients(const Problem& p, double scale, int64_t begin, int64_t rows, const ChunkRows& chunk, float* z) {
+// z, on the CPU exponentials by now, into dlogits in place.
+void logit_gradients(const Problem& p, double scale, const Chunk& chunk) {
+  if (chunk.z.device() == Device::cuda) {
+    const CudaLogitGradients a{device_logits(p, chunk), static_cast<const float*>(chunk.largest.raw()),
+                               static_cast<const double*>(chunk.sums.raw()), p.smoothing, scale};
+    cuda_device().run("cross-entropy", &CudaBackend::logit_gradients, a);
+    return;
+  }
   const int64_t width = p.weight.dim(0);
   const auto offset = static_cast<float>(scale * p.smoothing / static_cast<double>(p.vocabulary));
   const auto target = static_cast<float>(scale * (1.0 - p.smoothing));
-  for_rows(rows, [&](int64_t r0, int64_t r1) {
+  for_rows(chunk.rows(), [&](int64_t r0, int64_t r1) {
     for (int64_t r = r0; r < r1; ++r) {
-      float* row = z + r * width;
-      const bool valid = p.labels[static_cast<size_t>(begin + r)] >= 0;
+      float* row = chunk.z.data<float>() + r * width;
+      const bool valid = p.labels[static_cast<size_t>(chunk.begin + r)] >= 0;
       const int64_t columns = valid ? p.columns : 0;
-      scale_logits_cpu(row, columns, static_cast<float>(scale / chunk.sums[static_cast<size_t>(3 * r)]), offset);
+      scale_logits_cpu(row, columns, static_cast<float>(scale / chunk.sums.data<double>()[3 * r]), offset);
       std::fill(row + columns, row + width, 0.0F);
-      if (const int64_t column = own_column(p, begin + r); column >= 0) row[column] -= target;
+      if (const int64_t column = own_column(p, chunk.begin + r); column >= 0) row[column] -= target;
     }
   });
 }
 
-void add(const float* from, int64_t count, float* to) {
-  parallel_for(count, 8192, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] += from[i];
-  });
-}
-
-// dx = dz W, in slices of the vocabulary that are added up at the end: one fp32 sum over 250,007 terms, as the
-// library's matrix-vector product takes it, is off by 2e-4.
-void input_gradient(const float* dz, int64_t rows, const Tensor& weight, float* dx) {
-  constexpr int64_t kSlice = 8192;
-  const int64_t vocabulary = weight.dim(0), width = weight.dim(1);
-  const Tensor slice = Tensor::empty({rows, width});
-  for (int64_t v = 0; v < vocabulary; v += kSlice) {
-    float* to = v == 0 ? dx : slice.data<float>();
-    matmul(Transpose::no, Transpose::no, rows, width, std::min(kSlice, vocabulary - v), 1.0F, dz + v, vocabulary,
-           weight.data<float>() + v * width, width, 0.0F, to, width);
-    if (v > 0) add(to, rows * width, dx);
+// dx = dz W; on the CPU in slices of the vocabulary that are added up at the end: one fp32 sum over 250,007 terms, as
+// the library's matrix-vector product takes it, is off by 2e-4.
+void input_gradient(const Tensor& dz, const Tensor& weight, const Tensor& dx) {
+  const int64_t slice = dz.device() == Device::cpu ? 8192 : std::max<int64_t>(1, weight.dim(0));
+  const Tensor part = weight.dim(0) > slice ? Tensor::empty({dx.rows(), dx.cols()}) : Tensor();
+  for (int64_t v = 0; v < weight.dim(0); v += slice) {
+    const int64_t count = std::min(slice, weight.dim(0) - v);
+    const Tensor& to = v == 0 ? dx : part;
+    matmul(Transpose::no, Transpose::no, dz.narrow_last(v, count), weight.narrow(v, count), 0.0F, to);
+    if (v > 0) add_rows(part, dx);
   }
-}
-
-void accumulate_gradients(const Tensor& x, const float* dz, Parameter& weight, float* dx) {
-  const int64_t vocabulary = weight.value.dim(0), width = x.cols();
-  matmul(Transpose::yes, Transpose::no, vocabulary, width, x.rows(), 1.0F, dz, vocabulary, x.data<float>(),
-         x.row_stride(), weight.begin_accumulate(), weight.grad.data<float>(), width);
-  if (dx != nullptr) input_gradient(dz, x.rows(), weight.value, dx);
 }
 
 Tensor flat_rows(const Tensor& x) { return x.rank() == 2 ? x : x.view({x.rows(), x.cols()}); }
 
-// What to do with the exponentials of a chunk once its losses are known.
-using ChunkGradient = std::function<void(int64_t begin, const Tensor& x, const ChunkRows& chunk, float* z)>;
+// What to do with a chunk once its losses are known.
+using ChunkGradient = std::function<void(const Chunk& chunk)>;
 
-CrossEntropyResult run_chunks(const Problem& p, int64_t chunk_rows, std::span<double> row_nll,
-                              const ChunkGradient& gradient) {
+CrossEntropyResult run_chunks(const Problem& p, double scale, int64_t chunk_rows, const Tensor& loss,
+                              const Tensor& row_nll, const ChunkGradient& gradient) {
   CrossEntropyResult result;
+  result.valid = std::count_if(p.labels.begin(), p.labels.end(), [](int32_t label) { return label >= 0; });
+  result.sums = Tensor::zeros({2}, DType::f64, MemoryTag::other, p.x.device());
+  loss.fill_zero();
   const int64_t rows = p.x.rows();
   if (rows == 0) return result;
   const int64_t step = rows_per_chunk(chunk_rows, rows, p.weight.dim(0));
-  const Tensor z = Tensor::empty({step, p.weight.dim(0)}, DType::f32, MemoryTag::logits);
-  ChunkRows chunk;
+  const Tensor z = Tensor::empty({step, p.weight.dim(0)}, p.x.dtype(), MemoryTag::logits);
+  const Tensor largest = Tensor::empty({step}), sums = Tensor::empty({step, 3}, DType::f64);
   for (int64_t begin = 0; begin < rows; begin += step) {
-    const Tensor x = p.x.narrow(begin, std::min(step, rows - begin));
-    multiply_logits(x, p.weight, z.data<float>());
-    row_statistics(p, begin, x.rows(), z.data<float>(), chunk);
-    add_losses(p, begin, x.rows(), chunk, result, row_nll);
-    if (gradient) gradient(begin, x, chunk, z.data<float>());
+    const int64_t count = std::min(step, rows - begin);
+    const Chunk chunk{begin, p.x.narrow(begin, count), z.narrow(0, count), largest.narrow(0, count),
+                      sums.narrow(0, count)};
+    matmul(Transpose::no, Transpose::yes, chunk.x, p.weight, 0.0F, chunk.z);
+    row_statistics(p, chunk);
+    add_losses(p, scale, chunk, result.sums, loss, row_nll);
+    if (gradient) gradient(chunk);
   }
   return result;
 }
 
+// On a device the host would have to wait for the number.
 void check_seed(const Tensor& gradient) {
+  if (gradient.device() != Device::cpu) return;
   const float seed = *gradient.data<float>();
   if (seed == 1.0F) return;
   fail(ErrorKind::internal, "cross_entropy: the gradient of the loss is {}, but was assumed to be 1 in forward", seed);
@@ -200,18 +243,20 @@ CrossEntropyResult linear_cross_entropy(Tape& tape, const Var& x, Parameter& wei
   const Tensor rows = flat_rows(x.value());
   const Problem p =
       make_problem(rows, weight.value, labels, options.shard, static_cast<double>(options.label_smoothing));
-  const Tensor dx = tape.recording() && x.requires_grad() ? Tensor::empty(x.shape()) : Tensor();
+  const Tensor dx = tape.recording() && x.requires_grad() ? Tensor::empty(x.shape(), rows.dtype()) : Tensor();
+  const Tensor flat_dx = dx.defined() ? flat_rows(dx) : Tensor();
   ChunkGradient gradient;
   if (tape.recording()) {
-    gradient = [&](int64_t begin, const Tensor& part, const ChunkRows& chunk, float* z) {
-      logit_gradients(p, options.scale, begin, part.rows(), chunk, z);
-      accumulate_gradients(part, z, weight, dx.defined() ? dx.data<float>() + begin * part.cols() : nullptr);
+    gradient = [&](const Chunk& chunk) {
+      logit_gradients(p, options.scale, chunk);
+      const float beta = weight.begin_accumulate();
+      matmul(Transpose::yes, Transpose::no, chunk.z, chunk.x, beta, weight.grad);
+      if (dx.defined()) input_gradient(chunk.z, weight.value, flat_dx.narrow(chunk.begin, chunk.rows()));
     };
   }
-  CrossEntropyResult result = run_chunks(p, options.chunk_rows, {}, gradient);
-  Tensor loss = Tensor::empty({1});
-  *loss.data<float>() = static_cast<float>(options.scale * result.loss_sum);
-  result.loss = tape.variable(std::move(loss), {x}, /*uses_parameters=*/true);
+  const Tensor loss = Tensor::empty({1});
+  CrossEntropyResult result = run_chunks(p, options.scale, options.chunk_rows, loss, {}, gradient);
+  result.loss = tape.variable(loss, {x}, /*uses_parameters=*/true);
   const Var out = result.loss;
   tape.record(out, {&weight}, [x, out, dx] {
     check_seed(out.grad());
@@ -226,7 +271,7 @@ Tensor logits(const Tensor& x, const Parameter& weight) {
          to_string(weight.value.shape()));
   }
   Tensor z = Tensor::empty({x.rows(), weight.value.dim(0)}, DType::f32, MemoryTag::logits);
-  multiply_logits(x, weight.value, z.data<float>());
+  matmul(Transpose::no, Transpose::yes, x, weight.value, 0.0F, z);
   return z;
 }
 
@@ -236,7 +281,12 @@ CrossEntropyResult evaluate_cross_entropy(const Tensor& x, const Parameter& weig
     fail(ErrorKind::internal, "evaluate_cross_entropy: {} labels, room for {} losses", labels.size(), row_nll.size());
   }
   const Tensor rows = flat_rows(x);
-  return run_chunks(make_problem(rows, weight.value, labels, nullptr, 0.0), chunk_rows, row_nll, nullptr);
+  const Problem p = make_problem(rows, weight.value, labels, nullptr, 0.0);
+  const Tensor nll = Tensor::empty({rows.rows()}, DType::f64), loss = Tensor::empty({1});
+  CrossEntropyResult result = run_chunks(p, 1.0, chunk_rows, loss, nll, nullptr);
+  const Tensor host = nll.to(Device::cpu);
+  std::copy_n(host.data<double>(), row_nll.size(), row_nll.begin());
+  return result;
 }
 
 }  // namespace farsight

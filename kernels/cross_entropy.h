@@ -4,7 +4,7 @@
 //   row loss = lse - (1 - e) z_y - e mean(z)          (natural logarithm; e = 0: -log p_y)
 //   dz = scale * (softmax(z) - (1 - e) onehot(y) - e / V)
 // Rows with label -1 are masked: they contribute exactly zero. Log-sum-exp form throughout, sums of losses in fp64.
-//   x [N, C] fp32, may be a column view; weight [V, C]; labels [N] in [-1, V).
+//   x [N, C], may be a column view; weight [V, C]; labels [N] in [-1, V). On a device the logits have the type of x.
 // Throws Error{data} for a label out of range, naming the row; Error{internal} for sizes that do not match.
 // Source: parallelism specification, sections 6 and 14.
 #pragma once
@@ -22,8 +22,8 @@ namespace farsight {
 struct VocabularyShard {
   int64_t first = 0;       // global id of the weight's first row
   int64_t vocabulary = 0;  // V of the whole model without padding; rows of the weight from there on are padding
-  std::function<void(std::span<float>)> all_reduce_max;
-  std::function<void(std::span<double>)> all_reduce_sum;
+  std::function<void(const Tensor&)> all_reduce_max;  // f32
+  std::function<void(const Tensor&)> all_reduce_sum;  // f64
 };
 
 struct CrossEntropyOptions {
@@ -34,15 +34,17 @@ struct CrossEntropyOptions {
 };
 
 struct CrossEntropyResult {
-  Var loss;               // [1]: scale * loss_sum
-  double loss_sum = 0.0;  // sum of row losses
-  double nll_sum = 0.0;   // the same without smoothing: sum of -log p_y
-  int64_t valid = 0;      // rows with a label
+  Var loss;           // [1]: scale * loss_sum
+  Tensor sums;        // f64 [2], where x lies: sum of row losses; the same without smoothing: sum of -log p_y
+  int64_t valid = 0;  // rows with a label
+  // Elements of `sums`; wait for the device.
+  double loss_sum() const { return sums.to(Device::cpu).data<double>()[0]; }
+  double nll_sum() const { return sums.to(Device::cpu).data<double>()[1]; }
 };
 
 // When the tape records, the gradients are computed here, chunk by chunk, while the logits exist: the weight's gradient
 // is accumulated at once, x's is held until backward. So a recorded loss must be followed by its backward, and the
-// gradient that reaches `loss` must be 1 (Error{internal} otherwise): put factors into `scale`. The weight counts as
+// gradient that reaches `loss` must be 1 (on the CPU Error{internal} otherwise): put factors into `scale`. The weight counts as
 // used until that backward, so that its gradient-ready event keeps its meaning.
 CrossEntropyResult linear_cross_entropy(Tape& tape, const Var& x, Parameter& weight, std::span<const int32_t> labels,
                                         const CrossEntropyOptions& options);

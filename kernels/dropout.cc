@@ -3,9 +3,11 @@
 
 #include <utility>
 
+#include "kernels/cuda/device.h"
 #include "kernels/dropout_cpu.h"
 #include "kernels/error.h"
 #include "kernels/random.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 
@@ -15,7 +17,7 @@ DropoutDraw::DropoutDraw(const char* op, const DropoutSite* site, int64_t rows) 
   const int64_t all = static_cast<int64_t>(site->keys.size()) * site->tokens_per_sample;
   const int64_t count = site->row_count < 0 ? all : site->row_count;
   const bool inside = site->first_row >= 0 && site->first_row + count <= all;
-  if (site->positions == nullptr || !inside || count != rows || site->first_channel % 4 != 0) {
+  if (!site->positions.defined() || site->positions.numel() != all || !inside || count != rows || site->first_channel % 4 != 0) {
     fail(ErrorKind::internal,
          "{}: dropout site of {} samples x {} tokens, {} rows from {}, first channel {}, does not fit {} rows", op,
          site->keys.size(), site->tokens_per_sample, count, site->first_row, site->first_channel, rows);
@@ -26,27 +28,47 @@ DropoutDraw::DropoutDraw(const char* op, const DropoutSite* site, int64_t rows) 
   tokens_ = site->tokens_per_sample;
   first_row_ = site->first_row;
   first_channel_ = site->first_channel;
+  if (positions_.device() == Device::cpu) return;
+  device_keys_ = device_copy({reinterpret_cast<const int64_t*>(keys_.data()), keys_.size()});
+}
+
+CudaDropout DropoutDraw::cuda() const {
+  if (!active()) return {};
+  return {static_cast<const uint64_t*>(device_keys_.raw()),
+          static_cast<const int32_t*>(positions_.raw()),
+          tokens_,
+          first_row_,
+          first_channel_,
+          dropout_threshold(p_),
+          static_cast<float>(1.0 / (1.0 - p_))};
 }
 
 void DropoutDraw::factors(int64_t row, int64_t begin, int64_t count, float* factors) const {
   row += first_row_;
-  dropout_factors_cpu(keys_[static_cast<size_t>(row / tokens_)], positions_[row], first_channel_ + begin, count,
+  dropout_factors_cpu(keys_[static_cast<size_t>(row / tokens_)], positions_.data<int32_t>()[row], first_channel_ + begin, count,
                       dropout_threshold(p_), static_cast<float>(1.0 / (1.0 - p_)), factors);
+}
+
+void dropout_rows(const DropoutDraw& draw, const Tensor& x, const Tensor& y, bool add) {
+  expect_together("dropout", {&x, &y});
+  if (x.device() == Device::cpu) {
+    dropout_rows_cpu(draw, x.data<float>(), x.row_stride(), x.rows(), x.cols(), add, y.data<float>(), y.row_stride());
+    return;
+  }
+  const CudaDropoutRows a{x.dtype(), x.rows(), x.cols(), x.raw(), x.row_stride(), y.raw(), y.row_stride(), add, draw.cuda()};
+  cuda_device().run("dropout", &CudaBackend::dropout_rows, a);
 }
 
 Var dropout(Tape& tape, const Var& x, const DropoutSite& site) {
   const Tensor& in = x.value();
   DropoutDraw draw("dropout", &site, in.rows());
   if (!draw.active()) return x;
-  Tensor y = Tensor::empty(in.shape());
-  dropout_rows_cpu(draw, in.data<float>(), in.row_stride(), in.rows(), in.cols(), /*add=*/false, y.data<float>(),
-                   y.cols());
+  Tensor y = Tensor::empty(in.shape(), in.dtype());
+  dropout_rows(draw, in, y, /*add=*/false);
   const Var out = tape.variable(std::move(y), {x});
   tape.record(out, {}, [x, out, draw = std::move(draw)] {
-    const Tensor& dy = out.grad();
     const Gradient dx = x.begin_gradient();
-    dropout_rows_cpu(draw, dy.data<float>(), dy.row_stride(), dy.rows(), dy.cols(), dx.beta != 0.0F,
-                     dx.tensor.data<float>(), dx.tensor.row_stride());
+    dropout_rows(draw, out.grad(), dx.tensor, dx.beta != 0.0F);
   });
   return out;
 }

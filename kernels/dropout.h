@@ -19,14 +19,14 @@ namespace farsight {
 struct DropoutSite {
   double p = 0.0;                      // in [0, 1); 0 = no dropout, nothing else is read then
   std::span<const uint64_t> keys;      // [B] site_key of each sample; copied by the operations
-  const int32_t* positions = nullptr;  // [B * tokens_per_sample] global row positions; must stay alive until backward
+  Tensor positions;                    // i32 [B * tokens_per_sample] global row positions, on the device of the rows
   int64_t tokens_per_sample = 0;
   int64_t first_channel = 0;  // global channel of column 0 (tensor parallel shards); a multiple of 4
   int64_t first_row = 0;      // of the range
   int64_t row_count = -1;     // -1: all rows
 };
 
-// y = dropout(x); x [N, C] fp32, may be a column view; y is contiguous. Returns x itself when site.p is 0.
+// y = dropout(x); x [N, C], may be a column view; y is contiguous. Returns x itself when site.p is 0.
 // Throws Error{internal} if the site does not describe N rows or p is outside [0, 1).
 Var dropout(Tape& tape, const Var& x, const DropoutSite& site);
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/dropout.h"
+#include "kernels/dropout_cuda.h"
 
 namespace farsight {
 
@@ -17,17 +18,23 @@ class DropoutDraw {
   DropoutDraw(const char* op, const DropoutSite* site, int64_t rows);
 
   bool active() const { return p_ > 0.0; }
+  // For operations of the device; no keys when not active.
+  CudaDropout cuda() const;
   // factors[i] = 0 or 1 / (1 - p) for channels [begin, begin + count) of a row; begin is a multiple of 4.
   void factors(int64_t row, int64_t begin, int64_t count, float* factors) const;
 
  private:
   double p_ = 0.0;
   std::vector<uint64_t> keys_;
-  const int32_t* positions_ = nullptr;
+  Tensor device_keys_;  // where the rows are on a device
+  Tensor positions_;
   int64_t tokens_ = 1;
   int64_t first_row_ = 0;
   int64_t first_channel_ = 0;
 };
+
+// y = x * factors, rows [N, C]; y may have a stride, and is added to when add. On the device of x.
+void dropout_rows(const DropoutDraw& draw, const Tensor& x, const Tensor& y, bool add);
 
 // Philox-based multipliers of channels [channel, channel + count) at a position; channel is a multiple of 4.
 void dropout_factors_cpu(uint64_t key, int32_t position, int64_t channel, int64_t count, uint32_t threshold, float keep,

@@ -5,8 +5,11 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/device.h"
+#include "kernels/dropout_cpu.h"
 #include "kernels/embedding_cpu.h"
 #include "kernels/error.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 namespace {
@@ -32,9 +35,74 @@ void check_sizes(const Parameter& table, const Parameter* position_table, size_t
   }
 }
 
+// y[n] = dropout(table[ids[n]] + positional[places[n]]); `positional` may be undefined, a negative id gives zeros.
+void gather(const Tensor& table, std::span<const int32_t> ids, const Tensor& positional,
+            std::span<const int32_t> places, const DropoutDraw& draw, const Tensor& y) {
+  expect_together("embedding", {&table, &positional, &y});
+  if (table.device() == Device::cpu) {
+    gather_rows_cpu(table.data<float>(), ids, positional.defined() ? positional.data<float>() : nullptr, places,
+                    y.cols(), draw, y.data<float>());
+    return;
+  }
+  const Tensor device_ids = device_copy(ids), device_places = positional.defined() ? device_copy(places) : Tensor();
+  const CudaGatherRows a{table.dtype(),
+                         y.rows(),
+                         y.cols(),
+                         table.raw(),
+                         static_cast<const int32_t*>(device_ids.raw()),
+                         positional.raw(),
+                         static_cast<const int32_t*>(device_places.raw()),
+                         y.raw(),
+                         draw.cuda()};
+  cuda_device().run("embedding", &CudaBackend::gather_rows, a);
+}
+
+// The rows that meet in each row of a table, in their own order.
+struct RowsByTarget {
+  std::vector<int32_t> order, start, target;
+  RowsByTarget(std::span<const int32_t> ids, int64_t table_rows) {
+    std::vector<int32_t> next(static_cast<size_t>(table_rows) + 1);
+    for (const int32_t id : ids) {
+      if (id >= 0) ++next[static_cast<size_t>(id) + 1];
+    }
+    for (size_t id = 0; id + 1 < next.size(); ++id) {
+      if (next[id + 1] > 0) {
+        target.push_back(static_cast<int32_t>(id));
+        start.push_back(next[id]);
+      }
+      next[id + 1] += next[id];
+    }
+    start.push_back(next.back());
+    order.resize(static_cast<size_t>(next.back()));
+    for (size_t n = 0; n < ids.size(); ++n) {
+      if (ids[n] >= 0) order[static_cast<size_t>(next[static_cast<size_t>(ids[n])]++)] = static_cast<int32_t>(n);
+    }
+  }
+};
+
+void scatter(const Tensor& dy, std::span<const int32_t> ids, const Tensor& gradient, const DropoutDraw& draw) {
+  if (dy.device() == Device::cpu) {
+    scatter_rows_cpu(dy.data<float>(), dy.row_stride(), ids, dy.cols(), draw, gradient.data<float>());
+    return;
+  }
+  const RowsByTarget rows(ids, gradient.rows());
+  const Tensor order = device_copy(rows.order), start = device_copy(rows.start), target = device_copy(rows.target);
+  const CudaScatterRows a{dy.dtype(),
+                          target.numel(),
+                          dy.cols(),
+                          dy.raw(),
+                          dy.row_stride(),
+                          static_cast<const int32_t*>(order.raw()),
+                          static_cast<const int32_t*>(start.raw()),
+                          static_cast<const int32_t*>(target.raw()),
+                          static_cast<float*>(gradient.raw()),
+                          draw.cuda()};
+  cuda_device().run("embedding backward", &CudaBackend::scatter_rows, a);
+}
+
 void scatter(const Tensor& dy, std::span<const int32_t> ids, Parameter& table, const DropoutDraw& draw) {
   table.zero_if_fresh();
-  scatter_rows_cpu(dy.data<float>(), dy.row_stride(), ids, dy.cols(), draw, table.grad.data<float>());
+  scatter(dy, ids, table.grad, draw);
 }
 
 }  // namespace
@@ -46,9 +114,8 @@ Var embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& table, Par
   if (position_table != nullptr) check_ids("position", positions, *position_table);
   const auto rows = static_cast<int64_t>(tokens.size());
   DropoutDraw draw("embedding", dropout, rows);
-  Tensor y = Tensor::empty({rows, table.value.dim(1)});
-  gather_rows_cpu(table.value.data<float>(), tokens, position_table ? position_table->value.data<float>() : nullptr,
-                  positions, y.cols(), draw, y.data<float>());
+  Tensor y = Tensor::empty({rows, table.value.dim(1)}, table.value.dtype());
+  gather(table.value, tokens, position_table ? position_table->value : Tensor(), positions, draw, y);
   const Var out = tape.variable(std::move(y), {}, /*uses_parameters=*/true);
   if (position_table == nullptr) positions = {};
   tape.record(
@@ -73,8 +140,8 @@ Var partial_embedding(Tape& tape, std::span<const int32_t> tokens, Parameter& ta
     const int64_t local = ids[n] - first;
     ids[n] = local >= 0 && local < table.shape()[0] ? static_cast<int32_t>(local) : -1;
   }
-  Tensor y = Tensor::empty({static_cast<int64_t>(ids.size()), table.shape()[1]});
-  gather_rows_cpu(table.value.data<float>(), ids, nullptr, {}, y.cols(), DropoutDraw(), y.data<float>());
+  Tensor y = Tensor::empty({static_cast<int64_t>(ids.size()), table.shape()[1]}, table.value.dtype());
+  gather(table.value, ids, {}, {}, DropoutDraw(), y);
   const Var out = tape.variable(std::move(y), {}, /*uses_parameters=*/true);
   tape.record(out, {&table}, [out, &table, ids = std::move(ids)] { scatter(out.grad(), ids, table, DropoutDraw()); });
   return out;
@@ -93,18 +160,20 @@ Var add_positions(Tape& tape, const Var& x, Parameter* position_table, std::span
   std::vector<int32_t> rows(static_cast<size_t>(in.rows()));
   std::iota(rows.begin(), rows.end(), 0);
   std::vector<int32_t> places(positions.begin(), positions.begin() + (position_table ? in.rows() : 0));
-  Tensor y = Tensor::empty(in.shape());
-  gather_rows_cpu(in.data<float>(), rows, position_table ? position_table->value.data<float>() : nullptr, places,
-                  in.cols(), draw, y.data<float>());
+  Tensor y = Tensor::empty(in.shape(), in.dtype());
+  gather(in, rows, position_table ? position_table->value : Tensor(), places, draw, y);
   const Var out = tape.variable(std::move(y), {x}, position_table != nullptr);
   tape.record(out, {position_table},
-              [x, out, position_table, draw = std::move(draw), rows = std::move(rows), places = std::move(places)] {
+              [x, out, position_table, draw = std::move(draw), places = std::move(places)] {
                 if (position_table != nullptr) scatter(out.grad(), places, *position_table, draw);
                 if (!x.requires_grad()) return;
                 const Gradient dx = x.begin_gradient();
-                if (dx.beta == 0.0F) dx.tensor.fill_zero();
-                scatter_rows_cpu(out.grad().data<float>(), out.grad().row_stride(), rows, out.grad().cols(), draw,
-                                 dx.tensor.data<float>());
+                const bool add = dx.beta != 0.0F;
+                if (draw.active()) {
+                  dropout_rows(draw, out.grad(), dx.tensor, add);
+                } else {
+                  add ? add_rows(out.grad(), dx.tensor) : copy_rows(out.grad(), dx.tensor);
+                }
               });
   return out;
 }

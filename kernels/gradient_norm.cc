@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cuda/device.h"
 #include "kernels/parallel_for.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -93,6 +94,34 @@ double largest_magnitude(std::span<const float> values) {
     largest = std::max(largest, m);
   }
   return largest;
+}
+
+namespace {
+
+double norm_on_device(const Tensor& values, CudaReduction reduction) {
+  const Tensor partial = Tensor::empty({kCudaNormBlocks}, DType::f64), result = Tensor::empty({1}, DType::f64);
+  const CudaSlabNorm a{values.numel(),
+                       static_cast<const float*>(values.raw()),
+                       reduction,
+                       static_cast<double*>(partial.raw()),
+                       static_cast<double*>(result.raw()),
+                       1.0,
+                       /*add=*/false,
+                       nullptr};
+  cuda_device().run("gradient norm", &CudaBackend::slab_norm, a);
+  return *result.to(Device::cpu).data<double>();
+}
+
+}  // namespace
+
+double sum_of_squares(const Tensor& values) {
+  if (values.device() == Device::cpu) return sum_of_squares(values.span<float>());
+  return norm_on_device(values, CudaReduction::squares);
+}
+
+double largest_magnitude(const Tensor& values) {
+  if (values.device() == Device::cpu) return largest_magnitude(values.span<float>());
+  return norm_on_device(values, CudaReduction::magnitude);
 }
 
 double clip_factor(double norm, double max_norm) {

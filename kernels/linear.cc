@@ -12,7 +12,7 @@ Var linear_group(Tape& tape, const Var& x, std::span<Parameter* const> weights, 
   const LinearBlocks blocks(weights, biases, input.cols());
   Shape shape = input.shape();
   shape.back() = blocks.out();
-  Tensor y = Tensor::empty(std::move(shape));
+  Tensor y = Tensor::empty(std::move(shape), input.dtype());
   linear_forward(input, blocks, y);
   const Var out = tape.variable(std::move(y), {x}, /*uses_parameters=*/true);
   tape.record(out, blocks.parameters(), [x, out, input, blocks] {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/column_sums.h"
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
 #include "kernels/linear_cpu.h"
 #include "kernels/matmul.h"
@@ -23,6 +24,12 @@ int64_t ParameterBlock::rows() const {
   int64_t rows = 0;
   for (const auto* p : parts_) rows += p->shape().front();
   return rows;
+}
+
+Shape ParameterBlock::shape() const {
+  Shape shape = parts_.front()->shape();
+  shape.front() = rows();
+  return shape;
 }
 
 float ParameterBlock::begin_accumulate() const {
@@ -55,30 +62,36 @@ std::vector<Parameter*> LinearBlocks::parameters() const {
 }
 
 void linear_forward(const Tensor& x, const LinearBlocks& blocks, const Tensor& y) {
-  matmul(Transpose::no, Transpose::yes, x.rows(), blocks.out(), x.cols(), 1.0F, x.data<float>(), x.row_stride(),
-         blocks.weight.value(), x.cols(), 0.0F, y.data<float>(), y.row_stride());
-  add_bias(blocks.bias, y);
+  matmul(Transpose::no, Transpose::yes, x, blocks.weight.value(), 0.0F, y,
+         blocks.bias.empty() ? Tensor() : blocks.bias.value());
 }
 
 void add_bias(const ParameterBlock& bias, const Tensor& y) {
-  if (!bias.empty()) add_bias_cpu(bias.value(), y.rows(), y.cols(), y.data<float>());
+  if (bias.empty()) return;
+  const Tensor b = bias.value();
+  if (y.device() == Device::cpu) {
+    add_bias_cpu(b.data<float>(), y.rows(), y.cols(), y.data<float>());
+    return;
+  }
+  // The bias as a matrix whose rows are all the same.
+  const CudaRowsCopy a{y.rows(), y.cols(), b.raw(), 0, b.dtype(), y.raw(), y.row_stride(), y.dtype(), /*add=*/true};
+  cuda_device().run("add_bias", &CudaBackend::copy_rows, a);
 }
 
 void linear_input_gradient(const Tensor& dy, const ParameterBlock& weight, float beta, const Tensor& dx) {
-  matmul(Transpose::no, Transpose::no, dy.rows(), dx.cols(), dy.cols(), 1.0F, dy.data<float>(), dy.row_stride(),
-         weight.value(), dx.cols(), beta, dx.data<float>(), dx.row_stride());
+  matmul(Transpose::no, Transpose::no, dy, weight.value(), beta, dx);
 }
 
 void linear_weight_gradient(const Tensor& x, const Tensor& dy, const ParameterBlock& weight) {
   if (dy.rows() == 0) return;
-  matmul(Transpose::yes, Transpose::no, dy.cols(), x.cols(), dy.rows(), 1.0F, dy.data<float>(), dy.row_stride(),
-         x.data<float>(), x.row_stride(), weight.begin_accumulate(), weight.gradient(), x.cols());
+  const float beta = weight.begin_accumulate();
+  matmul(Transpose::yes, Transpose::no, dy, x, beta, weight.gradient());
 }
 
 void bias_gradient(const Tensor& dy, const ParameterBlock& bias) {
   if (bias.empty() || dy.rows() == 0) return;
   const bool add = bias.begin_accumulate() != 0.0F;
-  column_sums(dy.data<float>(), dy.rows(), dy.cols(), dy.row_stride(), add, bias.gradient());
+  column_sums(dy, add, bias.gradient());
 }
 
 }  // namespace farsight

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The products of a linear operation on raw tensors, for operations that exchange rows between ranks around them (see
-// linear.h for the mathematics). All tensors fp32 with rows in the last dimension's order.
+// linear.h for the mathematics).
 #pragma once
 
 #include <cstdint>
@@ -24,12 +24,15 @@ class ParameterBlock {
   int64_t elements() const { return elements_; }
   int64_t rows() const;  // sum of the leading dimensions
   const std::vector<Parameter*>& parts() const { return parts_; }
-  const float* value() const { return parts_.front()->value.data<float>(); }
-  float* gradient() const { return parts_.front()->grad.data<float>(); }
+  // All parts as one tensor: the leading dimension is the sum of theirs.
+  Tensor value() const { return parts_.front()->value.spanning(shape()); }
+  Tensor gradient() const { return parts_.front()->grad.spanning(shape()); }
   // One beta for all parts; those that nothing has written yet are zeroed when others have been.
   float begin_accumulate() const;
 
  private:
+  Shape shape() const;
+
   std::vector<Parameter*> parts_;
   int64_t elements_ = 0;
 };

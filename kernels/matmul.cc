@@ -5,7 +5,9 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
+#include "kernels/linear_cpu.h"
 
 namespace farsight {
 
@@ -24,6 +26,48 @@ void matmul(Transpose trans_a, Transpose trans_b, int64_t m, int64_t n, int64_t 
     fail(ErrorKind::internal, "matmul: oneDNN refused m={} n={} k={} lda={} ldb={} ldc={} (status {})", m, n, k, lda,
          ldb, ldc, static_cast<int>(status));
   }
+}
+
+namespace {
+
+struct Sizes {
+  int64_t m, n, k;
+};
+
+Sizes sizes_of(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor& b, const Tensor& c,
+               const Tensor& bias) {
+  const bool ta = trans_a == Transpose::yes, tb = trans_b == Transpose::yes;
+  const Sizes s{ta ? a.cols() : a.rows(), tb ? b.rows() : b.cols(), ta ? a.rows() : a.cols()};
+  const bool fit = (tb ? b.cols() : b.rows()) == s.k && c.rows() == s.m && c.cols() == s.n &&
+                   (!bias.defined() || bias.numel() == s.n);
+  const bool together = a.device() == b.device() && a.device() == c.device() && a.dtype() == b.dtype();
+  if (!fit || !together) {
+    fail(ErrorKind::internal, "matmul: {}{} {} times {}{} {} into {} on {}", to_string(a.shape()), ta ? "^T" : "",
+         to_string(a.dtype()), to_string(b.shape()), tb ? "^T" : "", to_string(b.dtype()), to_string(c.shape()),
+         to_string(c.device()));
+  }
+  return s;
+}
+
+}  // namespace
+
+void matmul(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor& b, float beta, const Tensor& c,
+            const Tensor& bias) {
+  const Sizes s = sizes_of(trans_a, trans_b, a, b, c, bias);
+  if (s.m == 0 || s.n == 0) return;
+  if (a.device() == Device::cpu) {
+    matmul(trans_a, trans_b, s.m, s.n, s.k, 1.0F, a.data<float>(), a.row_stride(), b.data<float>(), b.row_stride(), beta,
+           c.data<float>(), c.row_stride());
+    if (bias.defined()) add_bias_cpu(bias.data<float>(), c.rows(), c.cols(), c.data<float>());
+    return;
+  }
+  if (s.k == 0) {  // an empty sum
+    if (beta == 0.0F) c.fill_zero();
+    return;
+  }
+  const CudaMatmul call{trans_a,   trans_b, s.m,     s.n,            s.k,       a.raw(), a.row_stride(), b.raw(),
+                        b.row_stride(), a.dtype(), beta, c.raw(), c.row_stride(), c.dtype(), bias.raw()};
+  cuda_device().run("matmul", &CudaBackend::matmul, call);
 }
 
 const char* matmul_library() {

@@ -4,7 +4,7 @@
 //   layer: y = (r - mean) * rstd * w + b     rstd = 1 / sqrt(var(r) + eps), var without Bessel's correction
 // Statistics are over one group of weight.numel() columns; rows of several groups (one per attention head: qk-norm) are
 // normalised group by group with the same weight. Row sums are accumulated in fp32 lanes and reduced once.
-// All tensors fp32, rows may be column views. Holds the new residual and the row statistics until backward. Gradients
+// Rows may be column views. Holds the new residual and the row statistics until backward. Gradients
 // of the weights are summed over fixed blocks of rows: equal bits for any thread count.
 // Throws Error{internal} for sizes that do not match, and for a bias with rms.
 // Source: Zhang & Sennrich 2019 (arXiv:1910.07467), Ba et al. 2016 (arXiv:1607.06450).

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/error.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 
@@ -25,6 +26,44 @@ std::vector<OptimizerRange> optimizer_pieces(std::span<const OptimizerRange> ran
     }
   }
   return pieces;
+}
+
+CudaOptimizerPlan::CudaOptimizerPlan(const char* op, std::span<const OptimizerRange> ranges) {
+  std::vector<CudaOptimizerRange> rows;
+  for (const auto& range : ranges) {
+    if (range.count == 0) continue;
+    const auto same = [&](const OptimizerRange& g) { return g.rate == range.rate && g.decay == range.decay; };
+    const auto found = std::find_if(groups.begin(), groups.end(), same);
+    const int64_t group = found - groups.begin();
+    if (found == groups.end()) groups.push_back(range);
+    rows.push_back({range.begin, range.count, slabs.chunks, group});
+    slabs.chunks += (range.count + kCudaChunk - 1) / kCudaChunk;
+  }
+  if (groups.size() > kCudaOptimizerGroups) {
+    fail(ErrorKind::internal, "{}: {} groups of ranges, the device takes {}", op, groups.size(), kCudaOptimizerGroups);
+  }
+  slabs.ranges = static_cast<int64_t>(rows.size());
+  static_assert(sizeof(CudaOptimizerRange) % sizeof(int64_t) == 0);
+  table = device_copy(std::span(reinterpret_cast<const int64_t*>(rows.data()),
+                                rows.size() * sizeof(CudaOptimizerRange) / sizeof(int64_t)));
+  slabs.range = static_cast<const CudaOptimizerRange*>(table.raw());
+}
+
+void bind_slabs(const char* op, CudaOptimizerSlabs& slabs, const Tensor& values, const Tensor& gradients,
+                const Tensor& first, const Tensor& second, const Tensor& rounded) {
+  for (const Tensor* t : {&values, &gradients, &first, &second, &rounded}) {
+    if (!t->defined()) continue;
+    const DType type = t == &rounded ? DType::bf16 : DType::f32;
+    if (t->numel() != values.numel() || t->device() != Device::cuda || t->dtype() != type || !t->contiguous()) {
+      fail(ErrorKind::internal, "{}: values {}, and a {} tensor {} on {}", op, to_string(values.shape()),
+           to_string(t->dtype()), to_string(t->shape()), to_string(t->device()));
+    }
+  }
+  slabs.values = static_cast<float*>(values.raw());
+  slabs.gradients = static_cast<const float*>(gradients.raw());
+  slabs.first = static_cast<float*>(first.raw());
+  slabs.second = static_cast<float*>(second.raw());
+  slabs.rounded = static_cast<uint16_t*>(rounded.raw());
 }
 
 }  // namespace farsight

@@ -7,6 +7,9 @@
 #include <span>
 #include <vector>
 
+#include "kernels/optimizer_cuda.h"
+#include "kernels/tensor.h"
+
 namespace farsight {
 
 struct OptimizerRange {
@@ -21,5 +24,17 @@ void check_optimizer_ranges(const char* op, std::span<const OptimizerRange> rang
 
 // The ranges cut into pieces of at most 64 Ki elements, in order: units of work for threads.
 std::vector<OptimizerRange> optimizer_pieces(std::span<const OptimizerRange> ranges);
+
+// The ranges as a device wants them, and what must stay alive until the operation has been started. Ranges with the same
+// rate and decay are one group; `groups` lists one of each. Error{internal} for more groups than a device takes.
+struct CudaOptimizerPlan {
+  CudaOptimizerPlan(const char* op, std::span<const OptimizerRange> ranges);
+  std::vector<OptimizerRange> groups;
+  Tensor table;
+  CudaOptimizerSlabs slabs{};  // without values, gradients and state
+};
+// Puts the tensors into plan.slabs after checking that all have one size and lie on the device.
+void bind_slabs(const char* op, CudaOptimizerSlabs& slabs, const Tensor& values, const Tensor& gradients,
+                const Tensor& first, const Tensor& second, const Tensor& rounded);
 
 }  // namespace farsight

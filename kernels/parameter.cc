@@ -7,6 +7,7 @@
 #include "kernels/error.h"
 #include "kernels/parallel_for.h"
 #include "kernels/random.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 
@@ -38,11 +39,7 @@ float initial_value(const Init& init, uint64_t key, uint64_t index) {
 }  // namespace
 
 void Parameter::zero_if_fresh() {
-  if (!grad_written) {
-    float* g = grad.data<float>();
-    parallel_for(grad.numel(), int64_t{1} << 18,
-                 [&](int64_t begin, int64_t end) { std::fill(g + begin, g + end, 0.0F); });
-  }
+  if (!grad_written) fill(grad, 0.0F);
   grad_written = true;
 }
 
@@ -97,7 +94,7 @@ void ParameterStore::allocate(Residency residency) {
   residency_ = residency;
   const ParameterUnit all{0, size_ + 1};
   if (residency.values) {
-    values_ = Tensor::zeros({size_}, DType::f32, MemoryTag::parameter);
+    values_ = Tensor::zeros({size_}, residency.value_type, MemoryTag::parameter);
     bind(values_, 0, all, &Parameter::value);
   }
   if (residency.gradients) {
@@ -121,20 +118,25 @@ void ParameterStore::bind_gradients(int64_t unit, const Tensor& slab) {
   }
 }
 
+Tensor ParameterStore::initial_values(const Parameter& parameter, uint64_t seed) {
+  const Tensor values = Tensor::empty(parameter.shape(), DType::f32, MemoryTag::parameter, Device::cpu);
+  const int64_t columns = parameter.shape().empty() ? 1 : parameter.shape().back();
+  float* out = values.data<float>();
+  const uint64_t key = init_key(seed, parameter.name);
+  parallel_for(parameter.numel(), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end;) {
+      // Elements of one row of the last dimension have consecutive global indices.
+      const int64_t stop = std::min(end, (i / columns + 1) * columns);
+      int64_t index = global_index(parameter.slice, i);
+      for (; i < stop; ++i, ++index) out[i] = initial_value(parameter.init, key, static_cast<uint64_t>(index));
+    }
+  });
+  return values;
+}
+
 void ParameterStore::initialize(uint64_t seed) {
   for (auto& p : parameters_) {
-    if (!p.value.defined()) continue;
-    const int64_t columns = p.shape().empty() ? 1 : p.shape().back();
-    float* out = p.value.data<float>();
-    const uint64_t key = init_key(seed, p.name);
-    parallel_for(p.numel(), 4096, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end;) {
-        // Elements of one row of the last dimension have consecutive global indices.
-        const int64_t stop = std::min(end, (i / columns + 1) * columns);
-        int64_t index = global_index(p.slice, i);
-        for (; i < stop; ++i, ++index) out[i] = initial_value(p.init, key, static_cast<uint64_t>(index));
-      }
-    });
+    if (p.value.defined()) copy_rows(initial_values(p, seed).to(p.value.device()), p.value);
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trainable tensors of one rank in flat slabs: values, and fp32 main gradients. Parameters lie in registration order,
+// Trainable tensors of one rank in flat slabs on its device: values, and fp32 main gradients. Parameters lie in registration order,
 // so that a bucket of gradients is one contiguous range, and projections registered side by side (q, k, v) are one
 // matrix for the GEMM while each keeps its own name in checkpoints.
 #pragma once
@@ -57,6 +57,7 @@ struct ParameterUnit {
 struct Residency {
   bool values = true;
   bool gradients = true;
+  DType value_type = DType::f32;  // of the values that operations read; gradients are always f32
 };
 
 class ParameterStore {
@@ -75,6 +76,9 @@ class ParameterStore {
   void bind_gradients(int64_t unit, const Tensor& slab);
   // Fills every bound value from (seed, name, global flat index): layout-invariant.
   void initialize(uint64_t seed);
+  // What initialize() puts into one parameter, before it is rounded to the type of the values: f32, on the host.
+  static Tensor initial_values(const Parameter& parameter, uint64_t seed);
+  DType value_type() const { return residency_.value_type; }
 
   void begin_gradients();  // before the first micro-batch of a step
 
@@ -85,7 +89,7 @@ class ParameterStore {
   int64_t slab_elements() const { return size_; }   // with alignment gaps (always zero)
   int64_t parameter_count() const;                  // of this rank, without gaps
   int64_t global_count() const;                     // of the model
-  const Tensor& values() const { return values_; }  // [slab_elements] fp32; not defined() unless resident
+  const Tensor& values() const { return values_; }  // [slab_elements]; not defined() unless resident
   const Tensor& gradients() const { return gradients_; }
 
  private:

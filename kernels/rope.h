@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <utility>
 
 #include "kernels/tape.h"
@@ -19,8 +18,9 @@ struct RopeTable {
   Tensor cosine, sine;  // [N, head_width / 2] fp32
 };
 
-// positions [N]: document-relative positions of the rows. Error{internal} for an odd head width.
-RopeTable rope_table(std::span<const int32_t> positions, double theta, int64_t head_width);
+// positions i32, N in all: document-relative positions of the rows, on the device of the rows. Error{internal} for an odd
+// head width.
+RopeTable rope_table(const Tensor& positions, double theta, int64_t head_width);
 
 // Rotates q [N, H * D] and k [N, Hkv * D] IN PLACE, values now and gradients in backward: the results share memory with
 // q and k, whose values must not be read afterwards and which must have no other consumer. q and k must have been

@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/sgd.h"
 
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
 #include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 #include "kernels/sgd_cpu.h"
 
 namespace farsight {
+namespace {
+
+SgdFactors make_factors(const SgdStep& step, const OptimizerRange& range) {
+  const double rate = step.rate * static_cast<double>(range.rate);
+  return {static_cast<float>(step.gradient_scale), static_cast<float>(step.momentum),
+          static_cast<float>(range.decay ? 1.0 - rate * step.weight_decay : 1.0), static_cast<float>(rate)};
+}
+
+}  // namespace
 
 void sgd(std::span<float> values, std::span<const float> gradients, std::span<float> momentum_buffer,
          std::span<const OptimizerRange> ranges, const SgdStep& step) {
@@ -20,14 +31,27 @@ void sgd(std::span<float> values, std::span<const float> gradients, std::span<fl
   parallel_for(static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto& piece = pieces[static_cast<size_t>(i)];
-      const double rate = step.rate * static_cast<double>(piece.rate);
-      const SgdFactors factors{static_cast<float>(step.gradient_scale), static_cast<float>(step.momentum),
-                               static_cast<float>(piece.decay ? 1.0 - rate * step.weight_decay : 1.0),
-                               static_cast<float>(rate)};
-      sgd_cpu(factors, piece.count, gradients.data() + piece.begin, values.data() + piece.begin,
+      sgd_cpu(make_factors(step, piece), piece.count, gradients.data() + piece.begin, values.data() + piece.begin,
               buffer == nullptr ? nullptr : buffer + piece.begin);
     }
   });
+}
+
+void sgd(const Tensor& values, const Tensor& gradients, const Tensor& momentum_buffer,
+         std::span<const OptimizerRange> ranges, const SgdStep& step, const Tensor& rounded) {
+  if (values.device() == Device::cpu) {
+    sgd(values.span<float>(), gradients.span<float>(),
+        momentum_buffer.defined() ? momentum_buffer.span<float>() : std::span<float>(), ranges, step);
+    if (rounded.defined()) copy_rows(values, rounded);
+    return;
+  }
+  if (step.momentum != 0.0 && !momentum_buffer.defined()) fail(ErrorKind::internal, "sgd: no momentum buffer");
+  check_optimizer_ranges("sgd", ranges, static_cast<size_t>(values.numel()));
+  const CudaOptimizerPlan plan("sgd", ranges);
+  CudaSgd a{plan.slabs, {}};
+  bind_slabs("sgd", a.slabs, values, gradients, step.momentum == 0.0 ? Tensor() : momentum_buffer, {}, rounded);
+  for (size_t g = 0; g < plan.groups.size(); ++g) a.groups[g] = make_factors(step, plan.groups[g]);
+  cuda_device().run("sgd", &CudaBackend::sgd, a);
 }
 
 }  // namespace farsight

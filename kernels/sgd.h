@@ -7,6 +7,7 @@
 #include <span>
 
 #include "kernels/optimizer_range.h"
+#include "kernels/tensor.h"
 
 namespace farsight {
 
@@ -20,5 +21,8 @@ struct SgdStep {
 // Throws Error{internal} for spans or ranges that do not match.
 void sgd(std::span<float> values, std::span<const float> gradients, std::span<float> momentum_buffer,
          std::span<const OptimizerRange> ranges, const SgdStep& step);
+// The same on f32 tensors of one device, with equal bits; momentum_buffer may be not defined(). `rounded` as in adamw.h.
+void sgd(const Tensor& values, const Tensor& gradients, const Tensor& momentum_buffer,
+         std::span<const OptimizerRange> ranges, const SgdStep& step, const Tensor& rounded = {});
 
 }  // namespace farsight

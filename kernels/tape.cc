@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "kernels/error.h"
-#include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 
@@ -18,7 +18,8 @@ const Tensor& Var::grad() const {
 
 Tensor& Var::Node::gradient_buffer() {
   if (grad.defined()) return grad;
-  grad = whole ? whole->gradient_buffer().narrow_last(first_column, shape.back()) : Tensor::empty(shape);
+  grad = whole ? whole->gradient_buffer().narrow_last(first_column, shape.back())
+               : Tensor::empty(shape, dtype, MemoryTag::activation, device);
   return grad;
 }
 
@@ -39,21 +40,15 @@ bool Var::adopt_gradient(const Tensor& buffer) const {
 void give_gradient(const Var& x, const Tensor& gradient) {
   if (!x.requires_grad() || x.adopt_gradient(gradient)) return;
   const Gradient target = x.begin_gradient();
-  const bool add = target.beta != 0.0F;
-  const int64_t columns = gradient.cols();
-  parallel_for(gradient.rows(), 8192 / (columns + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* from = gradient.data<float>() + r * columns;
-      float* to = target.tensor.data<float>() + r * target.tensor.row_stride();
-      for (int64_t c = 0; c < columns; ++c) to[c] = from[c] + (add ? to[c] : 0.0F);
-    }
-  });
+  target.beta != 0.0F ? add_rows(gradient, target.tensor) : copy_rows(gradient, target.tensor);
 }
 
 Var Tape::input(Tensor value, bool requires_grad) {
   Var v;
   v.node_ = std::make_shared<Var::Node>();
   v.node_->shape = value.shape();
+  v.node_->dtype = value.dtype();
+  v.node_->device = value.device();
   v.node_->value = std::move(value);
   v.node_->requires_grad = requires_grad;
   return v;
@@ -196,7 +191,7 @@ void Tape::backward(const Var& root, float seed) {
     return;
   }
   const Tensor value = root.value();
-  *root.begin_gradient().tensor.data<float>() = seed;
+  fill(root.begin_gradient().tensor, seed);
   run_entries();
   root.node_->value = value;  // the caller still reads the loss
 }

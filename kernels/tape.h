@@ -66,6 +66,8 @@ class Var {
     Tensor value;
     Tensor grad;
     Shape shape;  // of both
+    DType dtype = DType::f32;
+    Device device = Device::cpu;
     bool requires_grad = false;
     bool has_grad = false;
     std::shared_ptr<Node> whole;  // split_last: grad is the columns from `first_column` on of this node's grad

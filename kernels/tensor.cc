@@ -3,7 +3,9 @@
 
 #include <cstring>
 
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 
@@ -53,23 +55,25 @@ const char* to_string(DType dtype) {
   return "?";
 }
 
+const char* to_string(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
+
 std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
-Tensor Tensor::empty(Shape shape, DType dtype, MemoryTag tag) {
+Tensor Tensor::empty(Shape shape, DType dtype, MemoryTag tag, Device device) {
   Tensor t;
   const int64_t bytes = count_of(shape) * size_of(dtype);
-  void* pointer = host_allocator().allocate(bytes, tag);
-  t.storage_ = std::shared_ptr<void>(pointer, [](void* p) { host_allocator().release(p); });
-  t.base_ = static_cast<std::byte*>(pointer);
+  t.storage_ = device == Device::cpu ? host_allocator().share(bytes, tag) : cuda_device().allocate(bytes, tag);
+  t.base_ = static_cast<std::byte*>(t.storage_.get());
   t.shape_ = std::move(shape);
   t.dtype_ = dtype;
   t.tag_ = tag;
+  t.device_ = device;
   t.row_stride_ = t.cols();
   return t;
 }
 
-Tensor Tensor::zeros(Shape shape, DType dtype, MemoryTag tag) {
-  Tensor t = empty(std::move(shape), dtype, tag);
+Tensor Tensor::zeros(Shape shape, DType dtype, MemoryTag tag, Device device) {
+  Tensor t = empty(std::move(shape), dtype, tag, device);
   t.fill_zero();
   return t;
 }
@@ -93,6 +97,14 @@ Tensor Tensor::view(Shape shape) const {
   if (count_of(shape) != numel()) {
     fail(ErrorKind::internal, "tensor {}: cannot be viewed as {}", to_string(shape_), to_string(shape));
   }
+  check_contiguous();
+  Tensor t = *this;
+  t.shape_ = std::move(shape);
+  t.row_stride_ = t.cols();
+  return t;
+}
+
+Tensor Tensor::spanning(Shape shape) const {
   check_contiguous();
   Tensor t = *this;
   t.shape_ = std::move(shape);
@@ -125,15 +137,25 @@ Tensor Tensor::narrow_last(int64_t begin, int64_t count) const {
 }
 
 Tensor Tensor::clone() const {
-  Tensor t = empty(shape_, dtype_, tag_);
-  const auto row_bytes = static_cast<size_t>(cols() * size_of(dtype_));
-  for (int64_t r = 0; r < rows(); ++r) {
-    std::memcpy(t.base_ + r * static_cast<int64_t>(row_bytes), base_ + r * row_stride_ * size_of(dtype_), row_bytes);
-  }
+  Tensor t = empty(shape_, dtype_, tag_, device_);
+  copy_rows(*this, t);
+  return t;
+}
+
+Tensor Tensor::to(Device device) const {
+  if (device == device_) return *this;
+  if (!contiguous()) return clone().to(device);
+  const Tensor t = empty(shape_, dtype_, tag_, device);
+  device == Device::cuda ? cuda_device().upload(base_, t.base_, bytes()) : cuda_device().download(base_, t.base_, bytes());
   return t;
 }
 
 void Tensor::fill_zero() const {
+  if (numel() == 0) return;
+  if (device_ == Device::cuda) {
+    cuda_device().zero_rows(*this);
+    return;
+  }
   const auto row_bytes = static_cast<size_t>(cols() * size_of(dtype_));
   if (contiguous()) {
     std::memset(base_, 0, static_cast<size_t>(bytes()));
@@ -142,8 +164,10 @@ void Tensor::fill_zero() const {
   for (int64_t r = 0; r < rows(); ++r) std::memset(base_ + r * row_stride_ * size_of(dtype_), 0, row_bytes);
 }
 
-void Tensor::check_dtype(DType wanted) const {
+void Tensor::check_host(DType wanted) const {
   if (!defined()) fail(ErrorKind::internal, "tensor: not defined");
+  if (device_ != Device::cpu)
+    fail(ErrorKind::internal, "tensor {}: is on the device, used on the host", to_string(shape_));
   if (wanted != dtype_)
     fail(ErrorKind::internal, "tensor {}: has dtype {}, used as {}", to_string(shape_), to_string(dtype_),
          to_string(wanted));
@@ -152,6 +176,18 @@ void Tensor::check_dtype(DType wanted) const {
 void Tensor::check_contiguous() const {
   if (!contiguous())
     fail(ErrorKind::internal, "tensor {}: rows are {} elements apart, not contiguous", to_string(shape_), row_stride_);
+}
+
+void expect_together(const char* op, std::initializer_list<const Tensor*> tensors) {
+  const Tensor* first = nullptr;
+  for (const Tensor* t : tensors) {
+    if (!t->defined()) continue;
+    if (first == nullptr) first = t;
+    if (t->dtype() == first->dtype() && t->device() == first->device()) continue;
+    fail(ErrorKind::internal, "{}: {} {} on {} with {} {} on {}", op, to_string(first->dtype()),
+         to_string(first->shape()), to_string(first->device()), to_string(t->dtype()), to_string(t->shape()),
+         to_string(t->device()));
+  }
 }
 
 void expect_shape(const char* op, const char* name, const Tensor& tensor, const Shape& expected) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A handle to a typed, row-major block of host memory from the caching allocator. Copies of a handle share storage.
+// A handle to a typed, row-major block of memory, of the host or of this rank's device, from a caching allocator. Copies
+// of a handle share storage.
 // Views narrow the leading or the last dimension and share storage too; a view that narrows the last dimension keeps
 // the row stride of its parent, every other tensor is contiguous.
 //
@@ -8,45 +9,16 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "kernels/allocator.h"
+#include "kernels/dtype.h"
 
 namespace farsight {
-
-enum class DType : uint8_t { f32, f64, bf16, i64, i32, u16, u8 };
-int64_t size_of(DType dtype);
-const char* to_string(DType dtype);
-
-template <typename T>
-constexpr DType dtype_of();
-template <>
-constexpr DType dtype_of<float>() {
-  return DType::f32;
-}
-template <>
-constexpr DType dtype_of<double>() {
-  return DType::f64;
-}
-template <>
-constexpr DType dtype_of<int64_t>() {
-  return DType::i64;
-}
-template <>
-constexpr DType dtype_of<int32_t>() {
-  return DType::i32;
-}
-template <>
-constexpr DType dtype_of<uint16_t>() {
-  return DType::u16;
-}
-template <>
-constexpr DType dtype_of<uint8_t>() {
-  return DType::u8;
-}
 
 using Shape = std::vector<int64_t>;
 std::string to_string(const Shape& shape);
@@ -56,12 +28,16 @@ class Tensor {
  public:
   Tensor() = default;  // not defined()
 
-  // Uninitialised / zero-filled. Throws Error{internal} for a negative size, Error{environment} without memory.
-  static Tensor empty(Shape shape, DType dtype = DType::f32, MemoryTag tag = MemoryTag::activation);
-  static Tensor zeros(Shape shape, DType dtype = DType::f32, MemoryTag tag = MemoryTag::activation);
+  // Uninitialised / zero-filled, on the device that this thread computes on unless another is named. Throws
+  // Error{internal} for a negative size, Error{environment} without memory.
+  static Tensor empty(Shape shape, DType dtype = DType::f32, MemoryTag tag = MemoryTag::activation,
+                      Device device = current_device());
+  static Tensor zeros(Shape shape, DType dtype = DType::f32, MemoryTag tag = MemoryTag::activation,
+                      Device device = current_device());
 
   bool defined() const { return storage_ != nullptr; }
   DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
   const Shape& shape() const { return shape_; }
   int64_t rank() const { return static_cast<int64_t>(shape_.size()); }
   int64_t dim(int64_t i) const;  // negative counts from the end; Error{internal} out of range
@@ -72,10 +48,10 @@ class Tensor {
   bool contiguous() const { return row_stride_ == cols() || rows() <= 1; }
   int64_t bytes() const { return numel() * size_of(dtype_); }
 
-  // First element. Error{internal} if T is not the dtype.
+  // First element, for the host to read and write. Error{internal} if T is not the dtype or the tensor is on a device.
   template <typename T>
   T* data() const {
-    check_dtype(dtype_of<T>());
+    check_host(dtype_of<T>());
     return reinterpret_cast<T*>(base_);
   }
   template <typename T>
@@ -83,17 +59,22 @@ class Tensor {
     check_contiguous();
     return {data<T>(), static_cast<size_t>(numel())};
   }
-  void* raw() const { return base_; }
+  void* raw() const { return base_; }  // wherever it lies
 
   Tensor view(Shape shape) const;                          // same elements, contiguous tensors only
   Tensor narrow(int64_t begin, int64_t count) const;       // rows [begin, begin+count) of the leading dimension
   Tensor narrow_last(int64_t begin, int64_t count) const;  // columns of the last dimension; keeps the row stride
+  // The view of `shape` that begins where this tensor begins and goes on into what adjoins it in the same storage.
+  Tensor spanning(Shape shape) const;
   Tensor clone() const;                                    // contiguous copy
+  // A contiguous tensor with these values on the other device; the tensor itself where it is there already. To a device
+  // the host goes on at once and may change the original; to the host it waits.
+  Tensor to(Device device) const;
   void fill_zero() const;
   bool shares_storage(const Tensor& other) const { return storage_ == other.storage_; }
 
  private:
-  void check_dtype(DType wanted) const;
+  void check_host(DType wanted) const;
   void check_contiguous() const;
 
   std::shared_ptr<void> storage_;
@@ -102,7 +83,11 @@ class Tensor {
   int64_t row_stride_ = 0;
   DType dtype_ = DType::f32;
   MemoryTag tag_ = MemoryTag::activation;
+  Device device_ = Device::cpu;
 };
+
+// Throws Error{internal} naming `op` unless all defined tensors have one type and lie on one device.
+void expect_together(const char* op, std::initializer_list<const Tensor*> tensors);
 
 // Throws Error{internal} "op: name has shape [..], expected [..]" unless the shapes are equal.
 void expect_shape(const char* op, const char* name, const Tensor& tensor, const Shape& expected);

@@ -109,7 +109,7 @@ Var Generator::attend(Tape& tape, size_t layer, const Var& x, const Tensor& posi
     parts[1] = norm(tape, parts[1], *weights.k_norm, nullptr, NormKind::rms, s.norm_eps);
   }
   if (s.position == PositionKind::rope) {
-    const auto table = rope_table(positions.span<int32_t>(), s.rope_theta, s.head_width);
+    const auto table = rope_table(positions, s.rope_theta, s.head_width);
     std::tie(parts[0], parts[1]) = rope(tape, parts[0], parts[1], table);
   }
   copy_rows(parts[1].value(), keys_[layer], used_);

@@ -36,7 +36,7 @@ struct LanguageModel::PassState {
   }
   DropoutSite dropout(double p, const std::vector<uint64_t>& site_keys) const {
     const Tensor& positions = batch.rows->positions;
-    DropoutSite site{pass.training ? p : 0.0, site_keys, positions.data<int32_t>(), positions.dim(1)};
+    DropoutSite site{pass.training ? p : 0.0, site_keys, positions, positions.dim(1)};
     site.first_row = first_row();
     site.row_count = row_count();
     return site;
@@ -162,14 +162,14 @@ Var LanguageModel::head_loss(Tape& tape, const Var& x, const PassState& state, M
     Communicator* ranks = state.tensor.comm;
     shard.first = head_->slice.first[0];
     shard.vocabulary = head_->slice.global[0];
-    shard.all_reduce_max = [ranks](std::span<float> values) { ranks->all_reduce(values, ReduceOp::max); };
-    shard.all_reduce_sum = [ranks](std::span<double> values) { ranks->all_reduce(values, ReduceOp::sum); };
+    shard.all_reduce_max = [ranks](const Tensor& values) { ranks->all_reduce(values.span<float>(), ReduceOp::max); };
+    shard.all_reduce_sum = [ranks](const Tensor& values) { ranks->all_reduce(values.span<double>(), ReduceOp::sum); };
     options.shard = &shard;
     rows = gather_rows(tape, state.tensor, x);
   }
   const auto cross_entropy = linear_cross_entropy(tape, rows, *head_, state.batch.labels, options);
   // Every tensor rank has the loss of all rows: the first one reports it.
-  result.loss_sum = state.tensor.comm->rank() == 0 ? cross_entropy.loss_sum : 0.0;
+  result.loss_sum = state.tensor.comm->rank() == 0 ? cross_entropy.loss_sum() : 0.0;
   return cross_entropy.loss;
 }
 
@@ -178,7 +178,7 @@ ModelLoss LanguageModel::loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, c
                            static_cast<int64_t>(batch.inputs.size())};
   auto state = std::make_shared<PassState>(PassState{&mesh, batch, pass, tensor, {}});
   if (spec_.position == PositionKind::rope) {
-    state->rope = rope_table(batch.rows->relative.span<int32_t>(), spec_.rope_theta, spec_.head_width);
+    state->rope = rope_table(batch.rows->relative, spec_.rope_theta, spec_.head_width);
   }
   Stream stream{Var(), embed(tape, *state)};
   std::vector<LossTerm> terms(1);

@@ -24,6 +24,7 @@
 #include "kernels/norm.h"
 #include "kernels/parallel_for.h"
 #include "kernels/rope.h"
+#include "kernels/rows.h"
 #include "kernels/swiglu.h"
 #include "tests/bench/ceilings.h"
 
@@ -95,8 +96,8 @@ struct Model {
     labels = tokens;
   }
   Parameter& get(const char* name) { return *store.find(name); }
-  DropoutSite site(double p) const { return {p, keys, positions_.data(), rows, 0}; }
-  std::span<const int32_t> positions() const { return positions_; }
+  DropoutSite site(double p) const { return {p, keys, positions(), rows, 0}; }
+  Tensor positions() const { return device_copy(positions_); }
 
  private:
   std::vector<int32_t> positions_;

@@ -16,10 +16,29 @@ struct State {
   std::vector<float> value, gradient, m, v;
   explicit State(int64_t n)
       : value(static_cast<size_t>(n)), gradient(static_cast<size_t>(n)), m(static_cast<size_t>(n), 0.0F), v(m) {}
-  void step(std::span<const OptimizerRange> ranges, const AdamWStep& s) { adamw(value, gradient, m, v, ranges, s); }
+  void step(std::span<const OptimizerRange> ranges, const AdamWStep& s) {
+    if (current_device() == Device::cpu) {
+      adamw(value, gradient, m, v, ranges, s);
+      return;
+    }
+    const Tensor tensors[] = {device_copy(value), device_copy(gradient), device_copy(m), device_copy(v)};
+    const Tensor rounded = Tensor::zeros({tensors[0].numel()}, DType::bf16);
+    adamw(tensors[0], tensors[1], tensors[2], tensors[3], ranges, s, rounded);
+    std::vector<float>* const back[] = {&value, &gradient, &m, &v};
+    for (size_t i = 0; i < 4; ++i) {
+      const Tensor host = tensors[i].to(Device::cpu);
+      std::copy_n(host.data<float>(), host.numel(), back[i]->begin());
+    }
+    const Vec copy = to_vec(rounded);
+    for (const auto& r : ranges) {
+      for (auto i = static_cast<size_t>(r.begin); i < static_cast<size_t>(r.begin + r.count); ++i) {
+        ASSERT_EQ(copy[i], static_cast<double>(bf16_to_float(float_to_bf16(value[i])))) << i;
+      }
+    }
+  }
 };
 
-void fill(std::vector<float>& to, uint64_t seed) {
+void fill_random(std::vector<float>& to, uint64_t seed) {
   const Vec v = random_vec(seed, static_cast<int64_t>(to.size()));
   for (size_t i = 0; i < to.size(); ++i) to[i] = static_cast<float>(v[i]);
 }
@@ -61,12 +80,12 @@ TEST_P(AdamW, TenStepsEqualFp64Reference) {
   for (const bool decay : {false, true}) {
     const int64_t n = 131;
     State s(n);
-    fill(s.value, 1);
+    fill_random(s.value, 1);
     Reference r{Vec(s.value.begin(), s.value.end()), Vec(static_cast<size_t>(n), 0.0),
                 Vec(static_cast<size_t>(n), 0.0)};
     const OptimizerRange all[] = {{0, n, 0.5F, decay}};
     for (int64_t t = 1; t <= 10; ++t) {
-      fill(s.gradient, 100 + static_cast<uint64_t>(t));
+      fill_random(s.gradient, 100 + static_cast<uint64_t>(t));
       const AdamWStep step{3e-3, 0.9, 0.95, 1e-8, 0.1, 0.7, t};
       s.step(all, step);
       r.step(s.gradient, step, decay, 0.5);
@@ -81,10 +100,10 @@ TEST_P(AdamW, TenStepsEqualFp64Reference) {
 TEST_P(AdamW, BitsDoNotDependOnTargetRangesOrThreads) {
   const int64_t n = 150001;
   State whole(n);
-  fill(whole.value, 1);
-  fill(whole.gradient, 2);
-  fill(whole.m, 3);
-  fill(whole.v, 4);
+  fill_random(whole.value, 1);
+  fill_random(whole.gradient, 2);
+  fill_random(whole.m, 3);
+  fill_random(whole.v, 4);
   for (auto& v : whole.v) v = std::abs(v);
   State cut = whole, plain = whole;
   const AdamWStep step{1e-2, 0.9, 0.95, 1e-8, 0.1, 0.3, 4};
@@ -114,8 +133,8 @@ TEST_P(AdamW, BitsDoNotDependOnTargetRangesOrThreads) {
 
 TEST_P(AdamW, ElementsOutsideTheRangesAreLeftAlone) {
   State s(40);
-  fill(s.value, 1);
-  fill(s.gradient, 2);
+  fill_random(s.value, 1);
+  fill_random(s.gradient, 2);
   const State before = s;
   const OptimizerRange range[] = {{7, 20, 1.0F, false}};
   s.step(range, {0.1, 0.9, 0.95, 1e-8, 0.1, 1.0, 1});

@@ -16,7 +16,7 @@ INSTANTIATE_TEST_SUITE_P(Targets, Embedding, ::testing::ValuesIn(targets()), tar
 struct Batch {
   std::vector<int32_t> tokens = {4, 0, 4, 4, 2, 0}, positions = {0, 1, 2, 0, 1, 2};
   std::vector<uint64_t> keys = {5, 6};
-  DropoutSite site(double p) const { return {p, keys, positions.data(), 3, 0}; }
+  DropoutSite site(double p) const { return {p, keys, ids(positions), 3, 0}; }
   double factor(size_t row, size_t c, double p) const {
     if (p == 0.0) return 1.0;
     const auto words =
@@ -33,7 +33,7 @@ TEST_P(Embedding, ValuesAndGradientsAreSumsOverUses) {
       ParameterStore store;
       Parameter& table = add_parameter(store, "table", {5, c64});
       Parameter& places = add_parameter(store, "places", {3, c64});
-      store.allocate();
+      allocate(store);
       const Vec tv = random_vec(1, 5 * c64), pv = random_vec(2, 3 * c64), dy = random_vec(3, 6 * c64);
       assign(table.value, tv);
       assign(places.value, pv);
@@ -62,8 +62,8 @@ TEST_P(Embedding, ValuesAndGradientsAreSumsOverUses) {
 TEST_P(Embedding, GradientAddsToWhatIsThereAndClearsWhatIsStale) {
   ParameterStore store;
   Parameter& table = add_parameter(store, "table", {5, 2});
-  store.allocate();
-  std::fill_n(table.grad.data<float>(), 10, 77.0F);
+  allocate(store);
+  fill(table.grad, 77.0F);
   store.begin_gradients();
   const std::vector<int32_t> tokens = {1};
   for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
@@ -80,7 +80,7 @@ TEST_P(Embedding, BitsDoNotDependOnTheThreadCount) {
   const auto run = [&] {
     ParameterStore store;
     Parameter& table = add_parameter(store, "table", {5, 70});
-    store.allocate();
+    allocate(store);
     Tape tape;
     tape.backward(weighted_sum(tape, {embedding(tape, tokens, table)}, {dy}));
     return to_vec(table.grad);
@@ -92,7 +92,7 @@ TEST(EmbeddingErrors, IdsOutOfRangeNameTheRow) {
   ParameterStore store;
   Parameter& table = add_parameter(store, "tok", {5, 2});
   Parameter& places = add_parameter(store, "pos", {3, 2});
-  store.allocate();
+  allocate(store);
   Tape tape;
   for (const int32_t bad : {-1, 5}) {
     try {
@@ -114,7 +114,7 @@ TEST_P(Embedding, SlicesOfTheVocabularySumToTheWhole) {
   ParameterStore whole;
   Parameter& table = whole.add("table", {5, kCols}, {Init::Kind::normal, 1.0});
   Parameter& places = whole.add("places", {3, kCols}, {Init::Kind::normal, 1.0});
-  whole.allocate();
+  allocate(whole);
   whole.initialize(4);
   const Vec dy = random_vec(3, 6 * kCols);
   const DropoutSite site = batch.site(0.4);
@@ -126,11 +126,11 @@ TEST_P(Embedding, SlicesOfTheVocabularySumToTheWhole) {
   ParameterStore parts;
   Parameter& low = parts.add("table", ParameterSlice{{5, kCols}, {0, 0}, {3, kCols}}, {Init::Kind::normal, 1.0});
   Parameter& positions = parts.add("places", {3, kCols}, {Init::Kind::normal, 1.0});
-  parts.allocate();
+  allocate(parts);
   parts.initialize(4);
   ParameterStore rest;
   Parameter& high = rest.add("table", ParameterSlice{{5, kCols}, {3, 0}, {2, kCols}}, {Init::Kind::normal, 1.0});
-  rest.allocate();
+  allocate(rest);
   rest.initialize(4);
   Tape split;
   const Var a = partial_embedding(split, batch.tokens, low);

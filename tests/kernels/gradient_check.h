@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations against fp64 oracles: forward values, and gradients by central differences of the oracle. Every test that
-// uses OnEveryTarget runs once per instruction set that this machine has.
+// uses OnEveryTarget runs once per instruction set that this machine has, and, where a CUDA plugin can be used (ctest names
+// the emulated one), on the device in fp32 and in bf16.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -15,19 +17,35 @@
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
 
+#include "kernels/bfloat16.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/library.h"
 #include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 #include "kernels/tape.h"
 
 namespace farsight::testing {
 
 using Vec = std::vector<double>;
 
-// Random numbers that fp32 represents exactly, so that oracle and operation see the same input.
+// Type of the tensors that tests make: bf16 on the target of this name.
+inline DType& element() {
+  static DType type = DType::f32;
+  return type;
+}
+
+// What is left of a number in a tensor of this type.
+inline double rounded(double x) {
+  const auto value = static_cast<float>(x);
+  return static_cast<double>(element() == DType::bf16 ? bf16_to_float(float_to_bf16(value)) : value);
+}
+
+// Random numbers that the elements represent exactly, so that oracle and operation see the same input.
 inline Vec random_vec(uint64_t seed, int64_t n, double scale = 1.0) {
   std::mt19937_64 engine(seed);
   std::normal_distribution<double> normal(0.0, scale);
   Vec v(static_cast<size_t>(n));
-  for (auto& x : v) x = static_cast<double>(static_cast<float>(normal(engine)));
+  for (auto& x : v) x = rounded(normal(engine));
   return v;
 }
 
@@ -35,18 +53,27 @@ inline Vec random_vec(uint64_t seed, int64_t n, double scale = 1.0) {
 inline Tensor to_tensor(const Vec& v, const Shape& shape, int64_t margin = 0) {
   Shape wide = shape;
   wide.back() += 2 * margin;
-  const Tensor parent = Tensor::empty(wide);
-  std::fill_n(parent.data<float>(), parent.numel(), std::numeric_limits<float>::quiet_NaN());
-  Tensor t = parent.narrow_last(margin, shape.back());
+  const Tensor host = Tensor::empty(wide, DType::f32, MemoryTag::activation, Device::cpu);
+  std::fill_n(host.data<float>(), host.numel(), std::numeric_limits<float>::quiet_NaN());
+  Tensor t = host.narrow_last(margin, shape.back());
   for (int64_t r = 0; r < t.rows(); ++r) {
     for (int64_t c = 0; c < t.cols(); ++c) {
       t.data<float>()[r * t.row_stride() + c] = static_cast<float>(v[static_cast<size_t>(r * t.cols() + c)]);
     }
   }
-  return t;
+  if (current_device() == Device::cpu) return t;
+  const Tensor parent = Tensor::empty(wide, element());
+  copy_rows(host.to(Device::cuda), parent);
+  return parent.narrow_last(margin, shape.back());
 }
 
-inline Vec to_vec(const Tensor& t) {
+inline Vec to_vec(const Tensor& tensor) {
+  Tensor t = tensor;
+  if (tensor.device() != Device::cpu) {
+    const Tensor f = Tensor::empty(tensor.shape());
+    copy_rows(tensor, f);
+    t = f.to(Device::cpu);
+  }
   Vec v;
   for (int64_t r = 0; r < t.rows(); ++r) {
     for (int64_t c = 0; c < t.cols(); ++c) v.push_back(static_cast<double>(t.data<float>()[r * t.row_stride() + c]));
@@ -55,10 +82,21 @@ inline Vec to_vec(const Tensor& t) {
 }
 
 inline void assign(const Tensor& t, const Vec& v) {
-  for (size_t i = 0; i < v.size(); ++i) t.data<float>()[i] = static_cast<float>(v[i]);
+  const Tensor host = Tensor::empty(t.shape(), DType::f32, MemoryTag::activation, Device::cpu);
+  for (size_t i = 0; i < v.size(); ++i) host.data<float>()[i] = static_cast<float>(v[i]);
+  copy_rows(host.to(t.device()), t);
 }
 
-// Largest difference relative to the largest expected magnitude; NaN anywhere fails.
+// A tensor of ids where the rows are.
+inline Tensor ids(const std::vector<int32_t>& v) { return device_copy(v); }
+
+inline void allocate(ParameterStore& store) { store.allocate({.value_type = element()}); }
+
+// A tolerance for elements of this type.
+inline double relative(double tolerance) { return element() == DType::bf16 ? std::max(tolerance, 0.015) : tolerance; }
+
+// Largest difference relative to the largest expected magnitude; NaN anywhere fails. Results in bf16 have 8 bits, and
+// what is computed from them is off by a few times that.
 inline void expect_close(const Vec& actual, const Vec& expected, double tolerance, const char* what) {
   ASSERT_EQ(actual.size(), expected.size()) << what;
   double scale = 1e-30;
@@ -68,7 +106,7 @@ inline void expect_close(const Vec& actual, const Vec& expected, double toleranc
     const double error = std::abs(actual[i] - expected[i]) / scale;
     worst = error <= worst ? worst : error;  // a NaN sticks
   }
-  EXPECT_LE(worst, tolerance) << what;
+  EXPECT_LE(worst, relative(tolerance)) << what;
 }
 
 inline Vec numeric_gradient(const std::function<double(const Vec&)>& f, Vec at, double h = 1e-5) {
@@ -100,20 +138,17 @@ inline Var weighted_sum(Tape& tape, const std::vector<Var>& ys, const std::vecto
     any = any || ys[i].requires_grad();
   }
   Tensor value = Tensor::empty({1});
-  *value.data<float>() = static_cast<float>(total);
+  fill(value, static_cast<float>(total));
   const Var out = tape.variable(std::move(value), {}, any);
   tape.record(out, {}, [ys, ws, out] {
-    const float seed = *out.grad().data<float>();
+    const double seed = to_vec(out.grad()).front();
     for (size_t i = 0; i < ys.size(); ++i) {
       if (!ys[i].requires_grad()) continue;
+      Vec scaled = ws[i];
+      for (auto& w : scaled) w *= seed;
       const Gradient g = ys[i].begin_gradient();
-      float* to = g.tensor.data<float>();
-      for (int64_t r = 0, k = 0; r < g.tensor.rows(); ++r) {
-        for (int64_t c = 0; c < g.tensor.cols(); ++c, ++k) {
-          float& at = to[r * g.tensor.row_stride() + c];
-          at = seed * static_cast<float>(ws[i][static_cast<size_t>(k)]) + (g.beta == 0.0F ? 0.0F : at);
-        }
-      }
+      const Tensor from = to_tensor(scaled, g.tensor.shape());
+      g.beta == 0.0F ? copy_rows(from, g.tensor) : add_rows(from, g.tensor);
     }
   });
   return out;
@@ -133,27 +168,51 @@ auto with_threads(int threads, const F& body) {
   return result;
 }
 
+// Targets that are no instruction sets.
+inline constexpr int64_t kCudaF32 = -1, kCudaBf16 = -2;
+
 inline std::vector<int64_t> targets() {
   std::vector<int64_t> list;
   for (const int64_t t : {HWY_AVX3, HWY_AVX2, HWY_NEON}) {
     if ((hwy::SupportedTargets() & t) != 0) list.push_back(t);
   }
   list.push_back(HWY_SCALAR);
+  if (cuda_library().table != nullptr) list.insert(list.end(), {kCudaF32, kCudaBf16});
   return list;
 }
 
 class OnEveryTarget : public ::testing::TestWithParam<int64_t> {
  protected:
-  void SetUp() override { choose(GetParam()); }
-  void TearDown() override { choose(0); }
+  void SetUp() override {
+    if (GetParam() > 0) {
+      choose(GetParam());
+      return;
+    }
+    device_ = std::make_unique<CudaDevice>(0);
+    scope_ = std::make_unique<CudaScope>(*device_);
+    element() = GetParam() == kCudaBf16 ? DType::bf16 : DType::f32;
+  }
+  void TearDown() override {
+    element() = DType::f32;
+    scope_.reset();
+    device_.reset();
+    choose(0);
+  }
 
  private:
+  std::unique_ptr<CudaDevice> device_;
+  std::unique_ptr<CudaScope> scope_;
+
   static void choose(int64_t target) {
     hwy::SetSupportedTargetsForTest(target);
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   }
 };
 
-inline std::string target_name(const ::testing::TestParamInfo<int64_t>& info) { return hwy::TargetName(info.param); }
+inline std::string target_name(const ::testing::TestParamInfo<int64_t>& info) {
+  if (info.param == kCudaF32) return "CUDA_F32";
+  if (info.param == kCudaBf16) return "CUDA_BF16";
+  return hwy::TargetName(info.param);
+}
 
 }  // namespace farsight::testing

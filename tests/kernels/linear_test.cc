@@ -36,7 +36,7 @@ TEST_P(Linear, ValuesAndGradientsEqualFp64Oracle) {
     ParameterStore store;
     Parameter& w = add_parameter(store, "w", {c.out, c.in});
     Parameter* b = c.bias ? &add_parameter(store, "b", {c.out}) : nullptr;
-    store.allocate();
+    allocate(store);
     const Vec xv = random_vec(1, c.rows * c.in), wv = random_vec(2, c.out * c.in);
     const Vec bv = c.bias ? random_vec(3, c.out) : Vec{}, dy = random_vec(4, c.rows * c.out);
     assign(w.value, wv);
@@ -61,7 +61,7 @@ TEST_P(Linear, AddsUpWhenInputAndWeightAreUsedTwice) {
   ParameterStore store;
   Parameter& w = add_parameter(store, "w", {6, 6});
   Parameter& b = add_parameter(store, "b", {6});
-  store.allocate();
+  allocate(store);
   const Vec xv = random_vec(1, 30), wv = random_vec(2, 36, 0.5), bv = random_vec(3, 6), dy = random_vec(4, 30);
   assign(w.value, wv);
   assign(b.value, bv);
@@ -91,7 +91,7 @@ TEST(LinearGroup, EqualsSeparateProductsSideBySide) {
         all.push_back(&store.add(kind + std::to_string(i), shape, {Init::Kind::normal, 1.0}, /*adjoin=*/i > 0));
       }
     }
-    store.allocate();
+    allocate(store);
     store.initialize(7);
     return all;
   };
@@ -125,7 +125,7 @@ TEST(LinearGroup, RefusesParametersThatDoNotAdjoin) {
   ParameterStore store;
   Parameter& a = add_parameter(store, "a", {3, 5});
   Parameter& b = add_parameter(store, "b", {3, 5});
-  store.allocate();
+  allocate(store);
   Tape tape;
   const Var x = tape.input(Tensor::zeros({2, 5}));
   Parameter* const both[] = {&a, &b};
@@ -137,33 +137,34 @@ TEST(LinearGroup, ZeroesPartsThatNothingHasWritten) {
   ParameterStore store;
   Parameter& a = add_parameter(store, "a", {1, 1});
   Parameter& b = add_parameter(store, "b", {1, 1}, /*adjoin=*/true);
-  store.allocate();
+  allocate(store);
   Tape tape;
   const Var x = tape.input(to_tensor({3.0}, {1, 1}));
-  *b.grad.data<float>() = 99.0F;  // stale
+  assign(b.grad, {99.0});  // stale
   Parameter* const both[] = {&a, &b};
   const Var y = linear_group(tape, x, both, {});
   const Var z = linear(tape, x, a);
   tape.backward(weighted_sum(tape, {y, z}, {{1.0, 10.0}, {100.0}}));
-  EXPECT_EQ(*a.grad.data<float>(), 303.0F);
-  EXPECT_EQ(*b.grad.data<float>(), 30.0F);
+  EXPECT_EQ(to_vec(a.grad).front(), 303.0);
+  EXPECT_EQ(to_vec(b.grad).front(), 30.0);
 }
 
 TEST_P(Linear, ColumnSumsAreExactForIntegersAndEqualForAnyThreadCount) {
   for (const int64_t cols : {1, 3, 64, 65, 200}) {
-    for (const int64_t rows : {0, 1, 63, 64, 130}) {
+    for (const int64_t rows : {0, 1, 63, 64, 130, 1100}) {
       Vec v(static_cast<size_t>(rows * cols));
       for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<double>(i % 13) - 5.0;
       const Tensor in = to_tensor(v, {rows, cols}, 2);
       Vec expected(static_cast<size_t>(cols), 2.5);
       for (size_t i = 0; i < v.size(); ++i) expected[i % static_cast<size_t>(cols)] += v[i];
       for (const int threads : {1, 3}) {
-        std::vector<float> out(static_cast<size_t>(cols), 2.5F);
+        const Tensor out = Tensor::empty({cols});
+        fill(out, 2.5F);
         with_threads(threads, [&] {
-          column_sums(in.data<float>(), rows, cols, in.row_stride(), /*add=*/true, out.data());
+          column_sums(in, /*add=*/true, out);
           return 0;
         });
-        EXPECT_EQ(Vec(out.begin(), out.end()), expected);
+        EXPECT_EQ(to_vec(out), expected);
       }
     }
   }

@@ -47,7 +47,7 @@ struct Site {
   DropoutSite site;
   Site(double p, int64_t rows) {
     for (int64_t i = 0; i < rows; ++i) positions.push_back(static_cast<int32_t>(3 * i + 1));
-    site = {p, keys, positions.data(), rows / 2, 0};
+    site = {p, keys, ids(positions), rows / 2, 0};
   }
   Vec factors(int64_t rows, int64_t cols) const {
     Vec f;
@@ -73,7 +73,7 @@ TEST_P(Norm, ResidualFormEqualsFp64OracleInValuesAndGradients) {
     ParameterStore store;
     Parameter& w = add_parameter(store, "w", {c.width});
     Parameter* b = layer ? &add_parameter(store, "b", {c.width}) : nullptr;
-    store.allocate();
+    allocate(store);
     const Vec xv = random_vec(1, n), rv = random_vec(2, n), wv = random_vec(3, c.width);
     const Vec bv = layer ? random_vec(4, c.width) : Vec{}, dy = random_vec(5, n), ds = random_vec(6, n);
     assign(w.value, wv);
@@ -107,7 +107,7 @@ TEST_P(Norm, ResidualFormEqualsFp64OracleInValuesAndGradients) {
 TEST_P(Norm, GroupsAreNormalisedOneByOneAndInputsUsedTwiceAddUp) {
   ParameterStore store;
   Parameter& w = add_parameter(store, "w", {6});
-  store.allocate();
+  allocate(store);
   const Vec xv = random_vec(1, 5 * 18), wv = random_vec(2, 6), d1 = random_vec(3, 5 * 18), d2 = random_vec(4, 5 * 18);
   assign(w.value, wv);
   Tape tape;
@@ -128,7 +128,7 @@ TEST_P(Norm, GroupsAreNormalisedOneByOneAndInputsUsedTwiceAddUp) {
 TEST_P(Norm, ResidualStreamThroughTwoNormsEqualsOracle) {
   ParameterStore store;
   Parameter& w = add_parameter(store, "w", {7});
-  store.allocate();
+  allocate(store);
   const Vec rv = random_vec(1, 21), wv = random_vec(2, 7), dy = random_vec(3, 21);
   assign(w.value, wv);
   Tape tape;
@@ -153,7 +153,7 @@ TEST_P(Norm, BitsDoNotDependOnTheThreadCount) {
     ParameterStore store;
     Parameter& w = add_parameter(store, "w", {width});
     Parameter& b = add_parameter(store, "b", {width});
-    store.allocate();
+    allocate(store);
     assign(w.value, random_vec(4, width));
     Tape tape;
     const Var x = tape.input(to_tensor(xv, {rows, width}), true), r = tape.input(to_tensor(rv, {rows, width}), true);
@@ -169,7 +169,7 @@ TEST(NormShape, SizesThatDoNotFitAreRefused) {
   ParameterStore store;
   Parameter& w = add_parameter(store, "w", {4});
   Parameter& b = add_parameter(store, "b", {4});
-  store.allocate();
+  allocate(store);
   Tape tape;
   EXPECT_THROW(norm(tape, tape.input(Tensor::zeros({2, 6})), w, nullptr, NormKind::rms, kEps), Error);
   EXPECT_THROW(norm(tape, tape.input(Tensor::zeros({2, 4})), w, &b, NormKind::rms, kEps), Error);

@@ -43,7 +43,7 @@ TEST_P(Rope, TurnsColumnsOfOneProjectionInPlaceAndGradientsBack) {
     const Var qkv = tape.input(to_tensor(xv, {rows, width}), true);
     const auto parts = tape.split_last(qkv, {hq * d, hk * d, hk * d});
     const Vec qv = to_vec(parts[0].value()), kv = to_vec(parts[1].value()), vv = to_vec(parts[2].value());
-    const RopeTable table = rope_table(positions, 10000.0, d);
+    const RopeTable table = rope_table(ids(positions), 10000.0, d);
     const auto [q, k] = rope(tape, parts[0], parts[1], table);
     EXPECT_TRUE(q.value().shares_storage(qkv.value()));
     const auto turned = [&](const Vec& v, int64_t heads) {
@@ -70,8 +70,8 @@ TEST(RopeTable, ScoresDependOnDistancesOnly) {
   const auto score = [&](int32_t at_q, int32_t at_k) {
     Tape tape;
     const std::vector<int32_t> pq = {at_q}, pk = {at_k};
-    const Var q = rope(tape, tape.input(to_tensor(qv, {1, d})), rope_table(pq, 10000.0, d));
-    const Var k = rope(tape, tape.input(to_tensor(kv, {1, d})), rope_table(pk, 10000.0, d));
+    const Var q = rope(tape, tape.input(to_tensor(qv, {1, d})), rope_table(ids(pq), 10000.0, d));
+    const Var k = rope(tape, tape.input(to_tensor(kv, {1, d})), rope_table(ids(pk), 10000.0, d));
     return dot(to_vec(q.value()), to_vec(k.value()));
   };
   EXPECT_NEAR(score(10, 3), score(10007, 10000), 1e-5);
@@ -80,10 +80,10 @@ TEST(RopeTable, ScoresDependOnDistancesOnly) {
 
 TEST(RopeTable, WrongSizesAreRefused) {
   const std::vector<int32_t> positions = {0, 1};
-  EXPECT_THROW(rope_table(positions, 10000.0, 3), Error);
+  EXPECT_THROW(rope_table(ids(positions), 10000.0, 3), Error);
   Tape tape;
-  EXPECT_THROW(rope(tape, tape.input(Tensor::zeros({3, 4})), rope_table(positions, 10000.0, 4)), Error);
-  EXPECT_THROW(rope(tape, tape.input(Tensor::zeros({2, 6})), rope_table(positions, 10000.0, 4)), Error);
+  EXPECT_THROW(rope(tape, tape.input(Tensor::zeros({3, 4})), rope_table(ids(positions), 10000.0, 4)), Error);
+  EXPECT_THROW(rope(tape, tape.input(Tensor::zeros({2, 6})), rope_table(ids(positions), 10000.0, 4)), Error);
 }
 
 }  // namespace

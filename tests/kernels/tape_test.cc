@@ -172,7 +172,7 @@ class Recompute : public ::testing::Test {
   static std::vector<Var> block(Tape& tape, const Var& x, const Var& r, ParameterStore& store) {
     auto get = [&](const char* name) -> Parameter& { return *store.find(name); };
     const std::vector<uint64_t> keys = {99};
-    static const int32_t positions[] = {0, 1, 2, 3, 4};
+    const Tensor positions = ids({0, 1, 2, 3, 4});
     const DropoutSite site{0.25, keys, positions, 5, 0};
     const NormResidual n = norm_residual(tape, x, r, get("norm"), nullptr, NormKind::rms, 1e-5F, &site);
     const Var hidden = linear(tape, n.normed, get("up"), nullptr);
@@ -189,7 +189,7 @@ class Recompute : public ::testing::Test {
     store.add("up", {kWidth + 3, kWidth}, {Init::Kind::normal, 1.0});
     store.add("down", {kWidth, kWidth}, {Init::Kind::normal, 1.0});
     store.add("side", {kWidth, 3}, {Init::Kind::normal, 1.0});
-    store.allocate();
+    allocate(store);
     store.initialize(5);
     store.begin_gradients();
     Tape tape;

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// What libfarsight_cuda.so offers to the program: one table of functions, looked up by the name farsight_cuda_backend.
+// The program itself links no CUDA library, so one build runs with and without a driver.
+//
+// Every function returns 0, or another value with a text in message() of the same thread; none throws. A stream orders
+// what is enqueued on it; functions with a stream return before the device has done the work. Pointers inside arguments
+// are device pointers unless their comment says host. Sizes are elements and strides elements between rows.
+// A thread calls select() once before anything else that concerns a device.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/column_sums_cuda.h"
+#include "kernels/cross_entropy_cuda.h"
+#include "kernels/dropout_cuda.h"
+#include "kernels/embedding_cuda.h"
+#include "kernels/gelu_cuda.h"
+#include "kernels/matmul_cuda.h"
+#include "kernels/norm_cuda.h"
+#include "kernels/optimizer_cuda.h"
+#include "kernels/rope_cuda.h"
+#include "kernels/rows_cuda.h"
+#include "kernels/swiglu_cuda.h"
+
+namespace farsight {
+
+// Changes whenever a structure or function below changes.
+inline constexpr uint32_t kCudaAbi = 1;
+
+using CudaStream = struct CudaStreamTag*;
+using CudaEvent = struct CudaEventTag*;
+
+struct CudaDeviceInfo {
+  char name[128];
+  char bus_id[32];  // PCI, tells devices of one host apart
+  int32_t multiprocessors;
+  int32_t capability;  // 10 * major + minor
+  int64_t total_bytes, free_bytes;
+};
+
+enum class CudaCopy : int32_t { to_device, to_host, on_device };
+
+template <class Arguments>
+using CudaOperation = int (*)(const Arguments* arguments, CudaStream stream);
+
+struct CudaBackend {
+  uint32_t abi;    // kCudaAbi
+  uint32_t bytes;  // of this structure
+  const char* (*message)();
+
+  int (*device_count)(int32_t* count);
+  int (*device_info)(int32_t device, CudaDeviceInfo* info);
+  int (*select)(int32_t device);
+
+  int (*allocate)(int64_t bytes, void** pointer);
+  int (*release)(void* pointer);
+  int (*allocate_pinned)(int64_t bytes, void** host_pointer);
+  int (*release_pinned)(void* host_pointer);
+
+  int (*stream_create)(int32_t high_priority, CudaStream* stream);
+  int (*stream_destroy)(CudaStream stream);
+  int (*stream_synchronize)(CudaStream stream);
+  int (*event_create)(CudaEvent* event);
+  int (*event_destroy)(CudaEvent event);
+  int (*event_record)(CudaEvent event, CudaStream stream);
+  int (*event_wait)(CudaEvent event, CudaStream stream);  // later work of the stream waits for the event
+  int (*event_synchronize)(CudaEvent event);
+  int (*event_query)(CudaEvent event, int32_t* finished);
+  int (*event_elapsed)(CudaEvent from, CudaEvent to, float* milliseconds);  // both finished
+
+  int (*copy)(void* to, const void* from, int64_t bytes, CudaCopy direction, CudaStream stream);
+  int (*zero)(void* to, int64_t bytes, CudaStream stream);
+
+  CudaOperation<CudaColumnSums> column_sums;
+  CudaOperation<CudaMatmul> matmul;
+  CudaOperation<CudaAdamW> adamw;
+  CudaOperation<CudaSgd> sgd;
+  CudaOperation<CudaSlabNorm> slab_norm;
+  CudaOperation<CudaGatherRows> gather_rows;
+  CudaOperation<CudaScatterRows> scatter_rows;
+  CudaOperation<CudaLogitMaxima> logit_maxima;
+  CudaOperation<CudaLogitSums> logit_sums;
+  CudaOperation<CudaLogitLosses> logit_losses;
+  CudaOperation<CudaLogitGradients> logit_gradients;
+  CudaOperation<CudaRowsCopy> copy_rows;
+  CudaOperation<CudaFill> fill;
+  CudaOperation<CudaDropoutRows> dropout_rows;
+  CudaOperation<CudaGeluForward> gelu_forward;
+  CudaOperation<CudaGeluBackward> gelu_backward;
+  CudaOperation<CudaNormForward> norm_forward;
+  CudaOperation<CudaNormBackward> norm_backward;
+  CudaOperation<CudaRopeTable> rope_table;
+  CudaOperation<CudaRopeRows> rope_rows;
+  CudaOperation<CudaSwigluForward> swiglu_forward;
+  CudaOperation<CudaSwigluBackward> swiglu_backward;
+};
+
+using CudaBackendEntry = const CudaBackend* (*)(uint32_t abi);
+
+}  // namespace farsight

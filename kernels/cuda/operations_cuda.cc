@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/operations_cuda.h"
+
+namespace farsight::cuda {
+
+void name_operations(CudaBackend& table) {
+  table.column_sums = column_sums;
+  table.matmul = matmul;
+  table.adamw = adamw;
+  table.sgd = sgd;
+  table.slab_norm = slab_norm;
+  table.gather_rows = gather_rows;
+  table.scatter_rows = scatter_rows;
+  table.logit_maxima = logit_maxima;
+  table.logit_sums = logit_sums;
+  table.logit_losses = logit_losses;
+  table.logit_gradients = logit_gradients;
+  table.copy_rows = copy_rows;
+  table.fill = fill;
+  table.dropout_rows = dropout_rows;
+  table.gelu_forward = gelu_forward;
+  table.gelu_backward = gelu_backward;
+  table.norm_forward = norm_forward;
+  table.norm_backward = norm_backward;
+  table.rope_table = rope_table;
+  table.rope_rows = rope_rows;
+  table.swiglu_forward = swiglu_forward;
+  table.swiglu_backward = swiglu_backward;
+}
+
+}  // namespace farsight::cuda

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operations of the plugin, one file each beside their CPU counterparts, and the part of the table that names them.
+#pragma once
+
+#include "kernels/cuda/backend.h"
+
+namespace farsight::cuda {
+
+int copy_rows(const CudaRowsCopy* arguments, CudaStream stream);
+int fill(const CudaFill* arguments, CudaStream stream);
+int dropout_rows(const CudaDropoutRows* arguments, CudaStream stream);
+int gelu_forward(const CudaGeluForward* arguments, CudaStream stream);
+int gelu_backward(const CudaGeluBackward* arguments, CudaStream stream);
+int norm_forward(const CudaNormForward* arguments, CudaStream stream);
+int norm_backward(const CudaNormBackward* arguments, CudaStream stream);
+int rope_table(const CudaRopeTable* arguments, CudaStream stream);
+int rope_rows(const CudaRopeRows* arguments, CudaStream stream);
+int swiglu_forward(const CudaSwigluForward* arguments, CudaStream stream);
+int swiglu_backward(const CudaSwigluBackward* arguments, CudaStream stream);
+
+int column_sums(const CudaColumnSums* arguments, CudaStream stream);
+
+int matmul(const CudaMatmul* arguments, CudaStream stream);
+
+int adamw(const CudaAdamW* arguments, CudaStream stream);
+
+int sgd(const CudaSgd* arguments, CudaStream stream);
+
+int slab_norm(const CudaSlabNorm* arguments, CudaStream stream);
+
+int gather_rows(const CudaGatherRows* arguments, CudaStream stream);
+
+int scatter_rows(const CudaScatterRows* arguments, CudaStream stream);
+
+int logit_maxima(const CudaLogitMaxima* arguments, CudaStream stream);
+
+int logit_sums(const CudaLogitSums* arguments, CudaStream stream);
+
+int logit_losses(const CudaLogitLosses* arguments, CudaStream stream);
+
+int logit_gradients(const CudaLogitGradients* arguments, CudaStream stream);
+
+void name_operations(CudaBackend& table);
+
+}  // namespace farsight::cuda

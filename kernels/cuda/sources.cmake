@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+# Device code of the plugin. The emulator of tests/emulation compiles the same list.
+set(FARSIGHT_CUDA_KERNELS
+  kernels/column_sums_cuda.cu
+  kernels/cross_entropy_cuda.cu
+  kernels/dropout_cuda.cu
+  kernels/embedding_cuda.cu
+  kernels/gelu_cuda.cu
+  kernels/norm_cuda.cu
+  kernels/optimizer_cuda.cu
+  kernels/rope_cuda.cu
+  kernels/rows_cuda.cu
+  kernels/swiglu_cuda.cu
+)

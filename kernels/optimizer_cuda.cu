@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/optimizer_cuda.h"
+
+#include "kernels/cuda/operations_cuda.h"
+#include "kernels/cuda/reduce_cuda.h"
+#include "kernels/cuda/vector_cuda.h"
+
+namespace farsight::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// The range of this block's chunk: the last one that does not begin behind it.
+__device__ CudaOptimizerRange find_range(const CudaOptimizerSlabs& s, int64_t chunk) {
+  int64_t low = 0, high = s.ranges;
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    if (s.range[middle].first_chunk <= chunk) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return s.range[low];
+}
+
+// One element: values and moments are read and written through references.
+__device__ void update(const AdamWFactors& f, float gradient, float& value, float& m, float& v) {
+  const float g = gradient * f.gradient_scale;
+  m = f.beta1 * m + f.one_minus_beta1 * g;
+  v = f.beta2 * v + f.one_minus_beta2 * (g * g);
+  value = value * f.keep - f.step_size * m / (sqrtf(v) * f.root + f.eps);
+}
+
+__device__ void update(const SgdFactors& f, float gradient, float& value, float& momentum, float&) {
+  momentum = f.momentum * momentum + f.gradient_scale * gradient;
+  value = value * f.keep - f.rate * momentum;
+}
+
+template <int N, class Factors>
+__device__ void update_chunk(const CudaOptimizerSlabs& s, const Factors& f, int64_t begin, int64_t count) {
+  for (int64_t i = int64_t{threadIdx.x} * N; i < count; i += kThreads * N) {
+    const int64_t at = begin + i;
+    float gradient[N], value[N], first[N] = {}, second[N] = {};
+    load(s.gradients + at, gradient);
+    load(s.values + at, value);
+    if (s.first != nullptr) load(s.first + at, first);
+    if (s.second != nullptr) load(s.second + at, second);
+#pragma unroll
+    for (int j = 0; j < N; ++j) update(f, gradient[j], value[j], first[j], second[j]);
+    store(s.values + at, value);
+    if (s.first != nullptr) store(s.first + at, first);
+    if (s.second != nullptr) store(s.second + at, second);
+    if (s.rounded != nullptr) store(reinterpret_cast<bf16*>(s.rounded) + at, value);
+  }
+}
+
+template <class Arguments>
+__global__ void optimizer_kernel(Arguments a) {
+  const int64_t chunk = blockIdx.x;
+  const CudaOptimizerRange range = find_range(a.slabs, chunk);
+  const int64_t offset = (chunk - range.first_chunk) * kCudaChunk;
+  const int64_t begin = range.begin + offset;
+  const int64_t count = range.count - offset < kCudaChunk ? range.count - offset : kCudaChunk;
+  const auto& factors = a.groups[range.group];
+  if (begin % 4 == 0 && count % 4 == 0) {
+    update_chunk<4>(a.slabs, factors, begin, count);
+  } else {
+    update_chunk<1>(a.slabs, factors, begin, count);
+  }
+}
+
+__device__ double join(CudaReduction reduction, double a, double b) {
+  if (reduction != CudaReduction::magnitude) return a + b;
+  return (a > b || a != a) ? a : b;
+}
+
+__device__ double block_join_norm(CudaReduction reduction, double value, double* scratch) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    value = join(reduction, value, __shfl_xor_sync(kWholeWarp, value, distance));
+  }
+  return block_join(value, scratch, [reduction](double a, double b) { return join(reduction, a, b); });
+}
+
+__global__ void norm_kernel(CudaSlabNorm a) {
+  __shared__ double scratch[32];
+  const int64_t share = ceil_div(a.count, kCudaNormBlocks);
+  const int64_t begin = blockIdx.x * share;
+  const int64_t end = begin + share < a.count ? begin + share : a.count;
+  double total = 0.0;
+#pragma unroll 4
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
+    const auto x = static_cast<double>(a.values[i]);
+    const double term = a.reduction == CudaReduction::squares ? x * x : a.reduction == CudaReduction::sum ? x : fabs(x);
+    total = join(a.reduction, total, term);
+  }
+  total = block_join_norm(a.reduction, total, scratch);
+  if (threadIdx.x == 0) a.partial[blockIdx.x] = total;
+}
+
+__global__ void norm_end_kernel(CudaSlabNorm a) {
+  __shared__ double scratch[32];
+  double total = 0.0;
+  for (int64_t i = threadIdx.x; i < kCudaNormBlocks; i += kThreads) total = join(a.reduction, total, a.partial[i]);
+  total = block_join_norm(a.reduction, total, scratch);
+  if (threadIdx.x != 0) return;
+  total = a.weight * total + (a.add ? *a.result : 0.0);
+  *a.result = total;
+  if (a.rounded != nullptr) *a.rounded = static_cast<float>(total);
+}
+
+dim3 chunks(const CudaOptimizerSlabs& s) { return dim3(static_cast<unsigned>(s.chunks)); }
+
+}  // namespace
+
+int adamw(const CudaAdamW* a, CudaStream stream) {
+  return launch("adamw", optimizer_kernel<CudaAdamW>, chunks(a->slabs), kThreads, 0, stream, *a);
+}
+
+int sgd(const CudaSgd* a, CudaStream stream) {
+  return launch("sgd", optimizer_kernel<CudaSgd>, chunks(a->slabs), kThreads, 0, stream, *a);
+}
+
+int slab_norm(const CudaSlabNorm* a, CudaStream stream) {
+  const dim3 blocks(static_cast<unsigned>(kCudaNormBlocks));
+  if (const int status = launch("slab_norm", norm_kernel, blocks, kThreads, 0, stream, *a)) return status;
+  return launch("slab_norm", norm_end_kernel, dim3(1), kThreads, 0, stream, *a);
+}
+
+}  // namespace farsight::cuda
