@@ -5,49 +5,33 @@
 #include <utility>
 
 #include "kernels/error.h"
-#include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 
 namespace {
 
-const int32_t* documents_of(const AttentionSpec& spec, const SequenceRows& rows) {
-  return spec.documents ? rows.documents.data<int32_t>() : nullptr;
-}
-
-const float* pointer(const Tensor& t) { return t.defined() ? t.data<float>() : nullptr; }
-
 AttentionQueries queries_of(const AttentionShard& shard) {
   AttentionQueries result;
-  result.q = shard.q.data<float>();
-  result.row_stride = shard.q.row_stride();
+  result.q = shard.q;
   result.batch = shard.batch.batch;
   result.tokens = shard.tokens();
   result.heads = shard.options.heads;
   result.width = shard.width();
-  result.positions = shard.rows.positions.data<int32_t>();
-  result.documents = documents_of(shard.spec, shard.rows);
-  result.dropout_keys = shard.spec.dropout > 0.0 ? shard.dropout_keys.data() : nullptr;
+  result.positions = shard.rows.positions;
+  result.documents = shard.rows.documents;
+  result.dropout_keys = shard.dropout_keys;
   result.first_head = shard.options.first_head;
   if (const Parameter* y = shard.options.score_vectors; y != nullptr) {
-    result.score_vectors = y->value.data<float>() + shard.options.first_vector * y->value.cols();
+    result.score_vectors = y->value.narrow(shard.options.first_vector, shard.options.heads);
   }
   return result;
 }
 
-AttentionKeys keys_of(const AttentionShard& shard, const KeyBlock& keys, const SequenceRows& rows) {
-  AttentionKeys result;
-  result.k = keys.k.data<float>();
-  result.v = keys.v.data<float>();
-  result.k_stride = keys.k.row_stride();
-  result.v_stride = keys.v.row_stride();
-  result.tokens = shard.batch.layout.count(keys.owner);
-  result.heads = shard.options.kv_heads;
-  result.width = shard.width();
-  result.value_width = shard.value_width;
-  result.positions = rows.positions.data<int32_t>();
-  result.documents = documents_of(shard.spec, rows);
-  return result;
+AttentionKeys keys_of(const AttentionShard& shard, const KeyBlock& keys) {
+  const SequenceRows rows = shard.batch.device_rows(keys.owner);
+  return {keys.k,        keys.v,           shard.batch.layout.count(keys.owner), shard.options.kv_heads, shard.width(),
+          shard.value_width, rows.positions, rows.documents};
 }
 
 bool empty(const AttentionShard& shard, const KeyBlock& keys) {
@@ -87,16 +71,6 @@ void check_policies(const char* operation, const AttentionSpec& spec, const Var&
   }
 }
 
-// visit(row of from, row of to) in parallel; one of the two may have more rows.
-template <typename Visit>
-void each_row(const Tensor& from, const Tensor& to, Visit visit) {
-  parallel_for(std::min(from.rows(), to.rows()), /*grain=*/64, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      visit(from.data<float>() + r * from.row_stride(), to.data<float>() + r * to.row_stride());
-    }
-  });
-}
-
 }  // namespace
 
 AttentionShard AttentionShard::of_key_heads(int64_t first, int64_t count) const {
@@ -122,16 +96,14 @@ AttentionState AttentionShard::start() const {
 
 void AttentionShard::forward_block(AttentionState& state, const KeyBlock& keys) const {
   if (empty(*this, keys)) return;
-  const SequenceRows key_rows = batch.key_rows(keys.owner);
-  attention_forward_block(spec, queries_of(*this), keys_of(*this, keys, key_rows), state);
+  attention_forward_block(spec, queries_of(*this), keys_of(*this, keys), state);
 }
 
 void AttentionShard::finish(const AttentionState& state, const Tensor& out) {
   const Shape statistics{batch.batch, options.heads, tokens()};
   lse = Tensor::empty(statistics, DType::f32, MemoryTag::attention);
   if (spec.entropy) entropy = Tensor::empty(statistics, DType::f32, MemoryTag::attention);
-  attention_finish(state, out.data<float>(), out.row_stride(), lse.data<float>(),
-                   spec.entropy ? entropy.data<float>() : nullptr);
+  attention_finish(state, out, lse, entropy);
 }
 
 AttentionShard make_attention_shard(const char* operation, const Communicator& group, const AttentionSpec& spec,
@@ -151,8 +123,11 @@ AttentionShard make_attention_shard(const char* operation, const Communicator& g
   shard.options = options;
   shard.q = q.value();
   shard.value_width = v.value().cols() / options.kv_heads;
-  shard.dropout_keys = batch.keys(options.seed, options.step, options.layer, Site::attention);
-  shard.rows = batch.key_rows(shard.owner);
+  if (spec.dropout > 0.0) {
+    const auto keys = batch.keys(options.seed, options.step, options.layer, Site::attention);
+    shard.dropout_keys = device_copy({reinterpret_cast<const int64_t*>(keys.data()), keys.size()});
+  }
+  shard.rows = batch.device_rows(shard.owner);
   return shard;
 }
 
@@ -160,32 +135,18 @@ AttentionShardBackward::AttentionShardBackward(const AttentionShard& shard, cons
                                                Tensor grad_entropy, Tensor dq)
     : shard_(shard), dout_(std::move(dout)), grad_entropy_(std::move(grad_entropy)), dq_(std::move(dq)) {
   row_term_ = Tensor::empty(shard.lse.shape(), DType::f32, MemoryTag::attention);
-  attention_backward_rows(shard.lse, out.data<float>(), out.row_stride(), dout_.data<float>(), dout_.row_stride(),
-                          shard.value_width, pointer(grad_entropy_), pointer(shard.entropy), nullptr,
-                          row_term_.data<float>());
+  attention_backward_rows(shard.lse, out, dout_, shard.value_width, grad_entropy_, shard.entropy, {}, row_term_);
   if (shard.options.score_vectors != nullptr) shard.options.score_vectors->zero_if_fresh();
 }
 
 void AttentionShardBackward::block(const KeyBlock& keys, const Tensor& dk, const Tensor& dv) const {
   if (empty(shard_, keys)) return;
-  const SequenceRows key_rows = shard_.batch.key_rows(keys.owner);
-  AttentionRowSaved saved;
-  saved.lse = shard_.lse.data<float>();
-  saved.row_term = row_term_.data<float>();
-  saved.grad_entropy = pointer(grad_entropy_);
-  saved.dout = dout_.data<float>();
-  saved.dout_stride = dout_.row_stride();
-  AttentionGradients gradients;
-  gradients.dq = dq_.data<float>();
-  gradients.dq_stride = dq_.row_stride();
-  gradients.dk = dk.data<float>();
-  gradients.dk_stride = dk.row_stride();
-  gradients.dv = dv.data<float>();
-  gradients.dv_stride = dv.row_stride();
+  AttentionGradients gradients{dq_, dk, dv, {}};
   if (Parameter* const y = shard_.options.score_vectors; y != nullptr) {
-    gradients.dscore_vectors = y->grad.data<float>() + shard_.options.first_vector * y->grad.cols();
+    gradients.dscore_vectors = y->grad.narrow(shard_.options.first_vector, shard_.options.heads);
   }
-  attention_backward_block(shard_.spec, queries_of(shard_), keys_of(shard_, keys, key_rows), saved, gradients);
+  attention_backward_block(shard_.spec, queries_of(shard_), keys_of(shard_, keys),
+                           {shard_.lse, row_term_, grad_entropy_, dout_}, gradients);
 }
 
 ProgressScope::ProgressScope(Communicator& group) {
@@ -202,13 +163,11 @@ Tensor gradient_target(const Var& input) {
 }
 
 void add_columns(const Tensor& from, int64_t first_column, const Tensor& to) {
-  each_row(from, to, [&](const float* x, float* y) {
-    for (int64_t c = 0; c < to.cols(); ++c) y[c] += x[first_column + c];
-  });
+  add_rows(from.narrow(0, to.rows()).narrow_last(first_column, to.cols()), to);
 }
 
 void copy_columns(const Tensor& from, const Tensor& to, int64_t first_column) {
-  each_row(from, to, [&](const float* x, float* y) { std::copy_n(x, from.cols(), y + first_column); });
+  copy_rows(from, to.narrow(0, from.rows()).narrow_last(first_column, from.cols()));
 }
 
 }  // namespace farsight

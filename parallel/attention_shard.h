@@ -27,7 +27,7 @@ struct AttentionShard {
   RingOptions options;  // of these heads
   Tensor q;             // [B*n, heads * D], maybe a column view
   int64_t value_width = 0;
-  std::vector<uint64_t> dropout_keys;
+  Tensor dropout_keys;  // i64 [B]; not defined() without dropout
   SequenceRows rows;    // of the queries
   Tensor lse, entropy;  // [B, heads, n], set by finish; entropy with spec.entropy only
 

@@ -2,7 +2,11 @@
 #include "parallel/sequence_batch.h"
 
 #include <algorithm>
+#include <map>
+#include <mutex>
+#include <utility>
 
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
 
 namespace farsight {
@@ -21,12 +25,32 @@ std::vector<int32_t> document_starts(const int32_t* documents, int64_t tokens) {
 
 }  // namespace
 
+// By device and owner: ranks that are threads of one process may share a batch.
+struct SequenceBatch::Uploaded {
+  std::mutex mutex;
+  std::map<std::pair<const CudaDevice*, int64_t>, SequenceRows> rows;
+};
+
+std::shared_ptr<SequenceBatch::Uploaded> SequenceBatch::make_uploaded() { return std::make_shared<Uploaded>(); }
+
+SequenceRows SequenceBatch::device_rows(int64_t owner) const {
+  if (current_device() == Device::cpu) return key_rows(owner);
+  const std::lock_guard lock(uploaded_->mutex);
+  const auto [found, fresh] = uploaded_->rows.try_emplace({&cuda_device(), owner});
+  if (fresh) {
+    SequenceRows host = key_rows(owner);
+    found->second.positions = host.positions.to(Device::cuda);
+    if (host.documents.defined()) found->second.documents = host.documents.to(Device::cuda);
+  }
+  return found->second;
+}
+
 SequenceRows SequenceBatch::key_rows(int64_t owner) const {
   const std::vector<int32_t> own = layout.positions(owner);
   const auto n = static_cast<int64_t>(own.size());
   SequenceRows rows;
-  rows.positions = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention);
-  if (documents.defined()) rows.documents = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention);
+  rows.positions = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention, Device::cpu);
+  if (documents.defined()) rows.documents = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention, Device::cpu);
   for (int64_t b = 0; b < batch; ++b) {
     std::copy(own.begin(), own.end(), rows.positions.data<int32_t>() + b * n);
     if (!documents.defined()) continue;
@@ -43,7 +67,7 @@ SequenceRows SequenceBatch::rows(int64_t owner) const {
     return rows;
   }
   const int64_t n = rows.positions.dim(1);
-  rows.relative = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention);
+  rows.relative = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention, Device::cpu);
   for (int64_t b = 0; b < batch; ++b) {
     const auto starts = document_starts(documents.data<int32_t>() + b * tokens(), tokens());
     const int32_t* positions = rows.positions.data<int32_t>() + b * n;

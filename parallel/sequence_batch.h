@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "kernels/random.h"
@@ -13,7 +14,7 @@
 
 namespace farsight {
 
-// Row description of one owner, n = layout.count(owner). All [B, n] i32.
+// Row description of one owner, n = layout.count(owner). All [B, n] i32, on the host unless said otherwise.
 struct SequenceRows {
   Tensor positions;  // global index in the packed row
   Tensor documents;  // document ids; undefined when the batch has none
@@ -30,10 +31,17 @@ struct SequenceBatch {
   SequenceRows rows(int64_t owner) const;
   // Without `relative`, whose computation passes over all T positions: for keys on their way round the ring.
   SequenceRows key_rows(int64_t owner) const;
+  // key_rows where this thread computes; on a device they are uploaded once and kept with this batch and its copies.
+  SequenceRows device_rows(int64_t owner) const;
   // site_key(seed, step, sample, layer, site) of each row.
   std::vector<uint64_t> keys(uint64_t seed, uint64_t step, uint64_t layer, Site site) const;
   // Throws Error{internal} for inconsistent sizes.
   void check() const;
+
+ private:
+  struct Uploaded;
+  std::shared_ptr<Uploaded> uploaded_ = make_uploaded();
+  static std::shared_ptr<Uploaded> make_uploaded();
 };
 
 }  // namespace farsight

@@ -44,7 +44,7 @@ class Problem {
         width_(options.width),
         tokens_(tokens),
         stride_(options.heads * options.width),
-        positions_(static_cast<size_t>(tokens)),
+        positions_(Tensor::empty({tokens}, DType::i32)),
         q_(normals(tokens, stride_, options.seed)),
         k_(normals(tokens, stride_, options.seed + 1)),
         v_(normals(tokens, stride_, options.seed + 2)),
@@ -56,22 +56,19 @@ class Problem {
         lse_(Tensor::empty({1, heads_, tokens})),
         term_(Tensor::empty({1, heads_, tokens})),
         state_(AttentionState::create(1, tokens, heads_, width_, false)) {
-    std::iota(positions_.begin(), positions_.end(), 0);
+    std::iota(positions_.data<int32_t>(), positions_.data<int32_t>() + tokens, 0);
   }
 
   void forward() {
     state_.reset();
     attention_forward_block(spec_, queries(), keys(), state_);
-    attention_finish(state_, out_.data<float>(), stride_, lse_.data<float>(), nullptr);
+    attention_finish(state_, out_, lse_, {});
   }
 
   void backward() {
-    for (const Tensor* gradient : {&dq_, &dk_, &dv_}) gradient->fill_zero();
-    attention_backward_rows(lse_, out_.data<float>(), stride_, dout_.data<float>(), stride_, width_, nullptr, nullptr,
-                            nullptr, term_.data<float>());
-    attention_backward_block(
-        spec_, queries(), keys(), {lse_.data<float>(), term_.data<float>(), nullptr, dout_.data<float>(), stride_},
-        {dq_.data<float>(), stride_, dk_.data<float>(), stride_, dv_.data<float>(), stride_, nullptr});
+    attention_backward_rows(lse_, out_, dout_, width_, {}, {}, {}, term_);
+    attention_backward_block(spec_, queries(), keys(), {lse_, term_, {}, dout_},
+                             {dq_, dk_, dv_, {}, /*add_q=*/false, /*add_kv=*/false});
   }
 
   // Calls each(head, offset of the head in a row).
@@ -96,16 +93,15 @@ class Problem {
 
  private:
   AttentionQueries queries() const {
-    return {q_.data<float>(), stride_, 1, tokens_, heads_, width_, positions_.data(), nullptr, nullptr, nullptr, 0};
+    return {q_, 1, tokens_, heads_, width_, positions_, {}, {}, {}, 0};
   }
   AttentionKeys keys() const {
-    return {k_.data<float>(), v_.data<float>(), stride_, stride_,           tokens_,
-            heads_,           width_,           width_,  positions_.data(), nullptr};
+    return {k_, v_, tokens_, heads_, width_, width_, positions_, {}};
   }
 
   AttentionSpec spec_;
   int64_t heads_, width_, tokens_, stride_;
-  std::vector<int32_t> positions_;
+  Tensor positions_;
   Tensor q_, k_, v_, dout_, out_, dq_, dk_, dv_, lse_, term_;
   AttentionState state_;
 };

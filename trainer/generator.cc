@@ -120,28 +120,23 @@ Var Generator::attend(Tape& tape, size_t layer, const Var& x, const Tensor& posi
   spec.entropy = false;
   spec.documents = false;  // a prompt is one document
   AttentionQueries queries;
-  queries.q = parts[0].value().data<float>();
-  queries.row_stride = parts[0].value().row_stride();
+  queries.q = parts[0].value();
   queries.batch = 1;
   queries.tokens = rows;
   queries.heads = s.heads;
   queries.width = s.head_width;
-  queries.positions = positions.data<int32_t>();
-  if (weights.score != nullptr) queries.score_vectors = weights.score->value.data<float>();
+  queries.positions = positions;
+  if (weights.score != nullptr) queries.score_vectors = weights.score->value;
   AttentionKeys keys;
-  keys.k = keys_[layer].data<float>();
-  keys.v = values_[layer].data<float>();
-  keys.k_stride = keys.v_stride = kv_width;
+  keys.k = keys_[layer].narrow(0, used_ + rows);
+  keys.v = values_[layer].narrow(0, used_ + rows);
   keys.tokens = used_ + rows;
   keys.heads = s.kv_heads;
   keys.width = keys.value_width = s.head_width;
-  keys.positions = positions_.data<int32_t>();
-  auto state = AttentionState::create(1, rows, s.heads, s.head_width, /*entropy=*/false);
-  state.reset();
-  attention_forward_block(spec, queries, keys, state);
+  keys.positions = positions_.narrow(0, used_ + rows);
   const Tensor out = Tensor::empty({rows, q_width});
-  const Tensor lse = Tensor::empty({s.heads, rows});
-  attention_finish(state, out.data<float>(), q_width, lse.data<float>(), nullptr);
+  const Tensor lse = Tensor::empty({1, s.heads, rows});
+  attention_forward(spec, queries, keys, out, lse, {});
   return linear(tape, tape.input(out), *weights.out, weights.out_bias);
 }
 

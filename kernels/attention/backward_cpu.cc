@@ -47,8 +47,8 @@ struct BackwardScratch {
 
 struct BackwardUnit {  // one (sample, key head, key tile) and the query head and block at hand
   const TileJob& job;
-  const AttentionRowSaved& saved;
-  const AttentionGradients& gradients;
+  const SavedView& saved;
+  const GradientView& gradients;
   int64_t b, kh, tile;
   BackwardScratch scratch;
   int64_t ldk, ldv;  // floats of a row of width D / Dv
@@ -62,7 +62,7 @@ struct BackwardUnit {  // one (sample, key head, key tile) and the query head an
 };
 
 void load_keys(BackwardUnit& unit) {
-  const AttentionKeys& keys = unit.job.keys;
+  const KeyView& keys = unit.job.keys;
   const BackwardScratch& to = unit.scratch;
   const int64_t tile_keys = unit.job.tile_keys, count = unit.job.keys_of(unit.tile);
   const float* k = keys.k + unit.key_token() * keys.k_stride + unit.kh * keys.width;
@@ -93,7 +93,7 @@ void load_score_vector(BackwardUnit& unit) {
 
 void load_queries(BackwardUnit& unit, int64_t q_block) {
   const TileJob& job = unit.job;
-  const AttentionQueries& queries = job.queries;
+  const QueryView& queries = job.queries;
   const BackwardScratch& to = unit.scratch;
   unit.first_row = q_block * job.tile_rows;
   unit.rows = job.rows_of(q_block);
@@ -244,8 +244,8 @@ void collect_additive_keys(const BackwardUnit& unit) {
 }
 
 void add_key_gradients(const BackwardUnit& unit) {
-  const AttentionKeys& keys = unit.job.keys;
-  const AttentionGradients& g = unit.gradients;
+  const KeyView& keys = unit.job.keys;
+  const GradientView& g = unit.gradients;
   for (int64_t j = 0; j < unit.job.keys_of(unit.tile); ++j) {
     float* dk = g.dk + (unit.key_token() + j) * g.dk_stride + unit.kh * keys.width;
     float* dv = g.dv + (unit.key_token() + j) * g.dv_stride + unit.kh * keys.value_width;
@@ -269,7 +269,7 @@ void backward_head(BackwardUnit& unit, const TurnOrder& turns, const RowBounds& 
   }
 }
 
-void BackwardTileColumn(const TileJob& job, const AttentionRowSaved& saved, const AttentionGradients& gradients,
+void BackwardTileColumn(const TileJob& job, const SavedView& saved, const GradientView& gradients,
                         const TurnOrder& turns, int64_t b, int64_t kh, int64_t tile, float* score_vector_sums,
                         float* scratch) {
   ScratchCarver carver(scratch);
@@ -315,7 +315,7 @@ HWY_EXPORT(BackwardScratchFloats);
 
 int64_t backward_scratch_floats(const TileJob& job) { return HWY_DYNAMIC_DISPATCH(BackwardScratchFloats)(job); }
 
-void backward_tile_column(const TileJob& job, const AttentionRowSaved& saved, const AttentionGradients& gradients,
+void backward_tile_column(const TileJob& job, const SavedView& saved, const GradientView& gradients,
                           const TurnOrder& turns, int64_t b, int64_t kh, int64_t tile, float* score_vector_sums,
                           float* scratch) {
   HWY_DYNAMIC_DISPATCH(BackwardTileColumn)

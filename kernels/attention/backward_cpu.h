@@ -29,7 +29,7 @@ int64_t backward_scratch_floats(const TileJob& job);
 
 // Everything that one key tile of (sample b, key head kh) gives. score_vector_sums: [group, padded width] of this task,
 // set; null unless the score is additive.
-void backward_tile_column(const TileJob& job, const AttentionRowSaved& saved, const AttentionGradients& gradients,
+void backward_tile_column(const TileJob& job, const SavedView& saved, const GradientView& gradients,
                           const TurnOrder& turns, int64_t b, int64_t kh, int64_t tile, float* score_vector_sums,
                           float* scratch);
 

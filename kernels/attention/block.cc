@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "kernels/attention/backward_cpu.h"
+#include "kernels/attention/block_device.h"
 #include "kernels/attention/check.h"
 #include "kernels/attention/forward_cpu.h"
 #include "kernels/attention/tile_job.h"
@@ -94,6 +95,10 @@ void attention_forward_block(const AttentionSpec& spec, const AttentionQueries& 
   check_state(spec, queries, keys, state);
   const int64_t units = queries.batch * keys.heads;
   if (units * queries.tokens * keys.tokens == 0) return;
+  if (queries.q.device() == Device::cuda) {
+    attention_forward_cuda(spec, queries, keys, state);
+    return;
+  }
   const TileJob job(spec, queries, keys, kForwardRows, kForwardKeys);
   const int64_t unit_floats = ForwardPanels(job).floats(job);
   const int64_t at_once = std::clamp<int64_t>(kPanelBudgetFloats / unit_floats, 1, units);
@@ -102,6 +107,20 @@ void attention_forward_block(const AttentionSpec& spec, const AttentionQueries& 
   for (int64_t first = 0; first < units; first += at_once) {
     run_forward_wave(job, state, {first, std::min(at_once, units - first)}, panels, scratch);
   }
+}
+
+void attention_forward(const AttentionSpec& spec, const AttentionQueries& queries, const AttentionKeys& keys,
+                       const Tensor& out, const Tensor& lse, const Tensor& entropy) {
+  const int64_t work = queries.batch * queries.tokens * keys.tokens;
+  if (work > 0 && queries.q.device() == Device::cuda) {
+    check_attention(spec, queries, keys);
+    attention_forward_cuda(spec, queries, keys, out, lse, entropy);
+    return;
+  }
+  auto state = AttentionState::create(queries.batch, queries.tokens, queries.heads, keys.value_width, spec.entropy);
+  state.reset();
+  attention_forward_block(spec, queries, keys, state);
+  attention_finish(state, out, lse, entropy);
 }
 
 TurnOrder::TurnOrder(const TileJob& job)
@@ -136,7 +155,17 @@ void attention_backward_block(const AttentionSpec& spec, const AttentionQueries&
   check_attention(spec, queries, keys);
   check_gradients(spec, queries, keys, saved, gradients);
   const int64_t units = queries.batch * keys.heads;
-  if (units * queries.tokens * keys.tokens == 0) return;
+  const bool nothing = units * queries.tokens * keys.tokens == 0;
+  if (!nothing && queries.q.device() == Device::cuda) {
+    attention_backward_cuda(spec, queries, keys, saved, gradients);
+    return;
+  }
+  if (!gradients.add_q) gradients.dq.fill_zero();
+  if (!gradients.add_kv) gradients.dk.fill_zero();
+  if (!gradients.add_kv) gradients.dv.fill_zero();
+  if (nothing) return;
+  const SavedView saved_rows(saved);
+  const GradientView to(gradients);
   const TileJob job(spec, queries, keys, kBackwardRows, kBackwardKeys);
   const TurnOrder turns(job);
   const ThreadScratch scratch(backward_scratch_floats(job));
@@ -148,10 +177,10 @@ void attention_backward_block(const AttentionSpec& spec, const AttentionQueries&
   run_tasks(job, units * job.key_tiles, [&](int64_t task, int64_t) {
     const int64_t unit = task % units;
     float* sum = additive ? sums.data<float>() + task * sums_of_task : nullptr;
-    backward_tile_column(job, saved, gradients, turns, unit / keys.heads, unit % keys.heads, task / units, sum,
+    backward_tile_column(job, saved_rows, to, turns, unit / keys.heads, unit % keys.heads, task / units, sum,
                          scratch.mine());
   });
-  if (additive) add_score_vectors(job, sums, gradients.dscore_vectors);
+  if (additive) add_score_vectors(job, sums, gradients.dscore_vectors.data<float>());
 }
 
 }  // namespace farsight

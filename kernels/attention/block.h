@@ -5,7 +5,7 @@
 //
 //   AttentionState state = AttentionState::create(...);  state.reset();
 //   for (each key block) attention_forward_block(spec, rows_q, rows_k, state);
-//   attention_finish(state, out, lse, entropy);
+//   attention_finish(state, out, lse, entropy);       // or, for a single block, attention_forward
 //
 // Notation: B batch rows, Tq / Tk query / key rows of this block, H / Hkv heads (Hkv divides H), D score width,
 // Dv value width. Row statistics are fp32 and natural logarithms.
@@ -21,27 +21,23 @@
 
 namespace farsight {
 
-// Query rows. Element (b, t, h, d) of q is q[(b * tokens + t) * row_stride + h * width + d].
+// Query rows: row b * tokens + t of q holds query t of sample b, its columns [h * width, (h + 1) * width) are head h. All
+// tensors lie on one device; q may be a column view. On the CPU it is fp32, on a device fp32 or bf16.
 struct AttentionQueries {
-  const float* q = nullptr;
-  int64_t row_stride = 0;
+  Tensor q;                                             // [B * Tq, H * D]
   int64_t batch = 0, tokens = 0, heads = 0, width = 0;  // B, Tq, H, D
-  const int32_t* positions = nullptr;                   // [B, Tq] global index in the packed row, >= 0
-  const int32_t* documents = nullptr;                   // [B, Tq]; may be null when !spec.documents
-  const uint64_t* dropout_keys = nullptr;               // [B] site_key of each sample; null when spec.dropout == 0
-  const float* score_vectors = nullptr;                 // [H, D] y of the additive score; null otherwise
+  Tensor positions;                                     // i32 [B * Tq] global index in the packed row, >= 0
+  Tensor documents;                                     // i32 [B * Tq]; not read when !spec.documents
+  Tensor dropout_keys;                                  // i64 [B] site_key of each sample; not read without dropout
+  Tensor score_vectors;                                 // [H, D] y of the additive score; not read otherwise
   int64_t first_head = 0;  // global index of head 0 where heads are sharded: dropout draws by global head
 };
 
-// Key and value rows; k and v have their own row strides: element (b, t, h, d) of k is k[(b * tokens + t) * k_stride +
-// h * width + d].
+// Key and value rows in the same way, of the type of q.
 struct AttentionKeys {
-  const float* k = nullptr;
-  const float* v = nullptr;
-  int64_t k_stride = 0, v_stride = 0;
+  Tensor k, v;                                                // [B * Tk, Hkv * D], [B * Tk, Hkv * Dv]
   int64_t tokens = 0, heads = 0, width = 0, value_width = 0;  // Tk, Hkv, D, Dv
-  const int32_t* positions = nullptr;                         // [B, Tk]
-  const int32_t* documents = nullptr;                         // [B, Tk]
+  Tensor positions, documents;                                // i32 [B * Tk]
 };
 
 // Mergeable row state: m = max s, l = sum e^{s-m}, u = sum e^{s-m}(s-m) (only with spec.entropy), o = sum e^{s-m} w v.
@@ -57,36 +53,38 @@ struct AttentionState {
 void attention_forward_block(const AttentionSpec& spec, const AttentionQueries& queries, const AttentionKeys& keys,
                              AttentionState& state);
 
-// Normalises once after the last block: out [B, Tq, H, Dv] with row stride out_stride, lse [B, H, Tq], entropy [B, H,
-// Tq] (null unless spec.entropy). A row that saw no key: out = 0, lse = -inf, entropy = 0. out may alias state.o.
-void attention_finish(const AttentionState& state, float* out, int64_t out_stride, float* lse, float* entropy);
+// Normalises once after the last block: out [B * Tq, H * Dv] of the type of q, lse [B, H, Tq], entropy [B, H, Tq] (not
+// defined() unless spec.entropy). A row that saw no key: out = 0, lse = -inf, entropy = 0. out may be a column view, or
+// the memory of state.o.
+void attention_finish(const AttentionState& state, const Tensor& out, const Tensor& lse, const Tensor& entropy);
+
+// Both for keys that are one block: what reset(), attention_forward_block and attention_finish give, where possible
+// without a state in memory.
+void attention_forward(const AttentionSpec& spec, const AttentionQueries& queries, const AttentionKeys& keys,
+                       const Tensor& out, const Tensor& lse, const Tensor& entropy);
 
 // What backward needs per query row, computed once from the final output:
-// row_term = dout . out - gL + gH H   (gH, gL null = 0), [B, H, Tq]; 0 for rows with lse = -inf. This is D' of the
-// specification plus gH LSE: tiles form -gH (s - LSE) - row_term, so that s and LSE meet before they are multiplied.
-void attention_backward_rows(const Tensor& lse, const float* out, int64_t out_stride, const float* dout,
-                             int64_t dout_stride, int64_t value_width, const float* grad_entropy, const float* entropy,
-                             const float* grad_lse, float* row_term);
+// row_term = dout . out - gL + gH H   (gH, gL not defined() = 0), [B, H, Tq]; 0 for rows with lse = -inf. This is D' of
+// the specification plus gH LSE: tiles form -gH (s - LSE) - row_term, so that s and LSE meet before they are multiplied.
+// out and dout [B * Tq, H * value_width], maybe column views; statistics fp32 [B, H, Tq].
+void attention_backward_rows(const Tensor& lse, const Tensor& out, const Tensor& dout, int64_t value_width,
+                             const Tensor& grad_entropy, const Tensor& entropy, const Tensor& grad_lse,
+                             const Tensor& row_term);
 
 struct AttentionRowSaved {
-  const float* lse = nullptr;           // [B, H, Tq]
-  const float* row_term = nullptr;      // of attention_backward_rows [B, H, Tq]
-  const float* grad_entropy = nullptr;  // gH [B, H, Tq], null = 0
-  const float* dout = nullptr;          // like queries, width Dv
-  int64_t dout_stride = 0;
+  Tensor lse;           // [B, H, Tq]
+  Tensor row_term;      // of attention_backward_rows [B, H, Tq]
+  Tensor grad_entropy;  // gH [B, H, Tq], not defined() = 0
+  Tensor dout;          // [B * Tq, H * Dv]
 };
 
-// Adds this block's contributions to dq (addressed like q with dq_stride), dk [.. dk_stride], dv [.. dv_stride], and to
-// dscore_vectors [H, D] for the additive score. All fp32, all added to: the caller zeroes them. Deterministic for any
-// thread count. Rows with lse = -inf contribute nothing.
+// This block's contributions to dq (laid out like q), dk, dv (like k, v), and dscore_vectors [H, D] fp32 of the additive
+// score. Written over, or added to what is there; dscore_vectors are always added to. dq, dk and dv have one type: fp32,
+// or on a device that of q. Deterministic for any thread count. Rows with lse = -inf contribute nothing.
 struct AttentionGradients {
-  float* dq = nullptr;
-  int64_t dq_stride = 0;
-  float* dk = nullptr;
-  int64_t dk_stride = 0;
-  float* dv = nullptr;
-  int64_t dv_stride = 0;
-  float* dscore_vectors = nullptr;
+  Tensor dq, dk, dv;
+  Tensor dscore_vectors;
+  bool add_q = true, add_kv = true;
 };
 void attention_backward_block(const AttentionSpec& spec, const AttentionQueries& queries, const AttentionKeys& keys,
                               const AttentionRowSaved& saved, const AttentionGradients& gradients);

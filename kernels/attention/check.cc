@@ -12,11 +12,18 @@ void expect(bool good, const char* what) {
   if (!good) fail(ErrorKind::internal, "attention: {}", what);
 }
 
-void expect_stride(const char* name, int64_t stride, int64_t heads, int64_t width) {
-  if (stride < heads * width) {
-    fail(ErrorKind::internal, "attention: {} has row stride {}, needs at least heads {} x width {}", name, stride,
-         heads, width);
-  }
+void expect_rows(const char* name, const Tensor& t, int64_t rows, int64_t columns) {
+  if (t.defined() && t.rows() == rows && t.cols() == columns) return;
+  if (t.defined() && rows == 0 && t.cols() == columns) return;
+  fail(ErrorKind::internal, "attention: {} has shape {}, expected {} rows of {}", name,
+       t.defined() ? to_string(t.shape()) : std::string("(none)"), rows, columns);
+}
+
+void expect_count(const char* name, const Tensor& t, DType dtype, int64_t count, const Tensor& beside) {
+  if (t.defined() && t.numel() == count && t.dtype() == dtype && t.device() == beside.device()) return;
+  fail(ErrorKind::internal, "attention: {} {} {}, expected {} {} on {}", name,
+       t.defined() ? to_string(t.dtype()) : "(none)", t.defined() ? to_string(t.shape()) : std::string(), count,
+       to_string(dtype), to_string(beside.device()));
 }
 
 void check_sizes(const AttentionQueries& q, const AttentionKeys& k) {
@@ -28,21 +35,23 @@ void check_sizes(const AttentionQueries& q, const AttentionKeys& k) {
   if (q.width != k.width) {
     fail(ErrorKind::internal, "attention: queries have width {}, keys {}; they must be equal", q.width, k.width);
   }
-  expect_stride("q", q.row_stride, q.heads, q.width);
-  expect_stride("k", k.k_stride, k.heads, k.width);
-  expect_stride("v", k.v_stride, k.heads, k.value_width);
+  expect_rows("q", q.q, q.batch * q.tokens, q.heads * q.width);
+  expect_rows("k", k.k, q.batch * k.tokens, k.heads * k.width);
+  expect_rows("v", k.v, q.batch * k.tokens, k.heads * k.value_width);
+  expect_together("attention", {&q.q, &k.k, &k.v});
 }
 
-void check_pointers(const AttentionSpec& spec, const AttentionQueries& q, const AttentionKeys& k) {
-  const bool queries = q.batch * q.tokens > 0;
-  const bool keys = q.batch * k.tokens > 0;
-  expect(!queries || (q.q != nullptr && q.positions != nullptr), "q or its positions are missing");
-  expect(!keys || (k.k != nullptr && k.v != nullptr && k.positions != nullptr), "k, v or their positions are missing");
-  expect(!spec.documents || ((!queries || q.documents != nullptr) && (!keys || k.documents != nullptr)),
-         "the document mask needs document ids of queries and keys");
-  expect(spec.dropout == 0.0 || !queries || q.dropout_keys != nullptr, "dropout needs one key per sample");
-  expect(spec.score != AttentionScore::additive || q.score_vectors != nullptr,
-         "the additive score needs its score vectors [H, D]");
+void check_arrays(const AttentionSpec& spec, const AttentionQueries& q, const AttentionKeys& k) {
+  const int64_t queries = q.batch * q.tokens, keys = q.batch * k.tokens;
+  expect_count("positions of queries", q.positions, DType::i32, queries, q.q);
+  expect_count("positions of keys", k.positions, DType::i32, keys, q.q);
+  if (spec.documents) {
+    expect_count("documents of queries", q.documents, DType::i32, queries, q.q);
+    expect_count("documents of keys", k.documents, DType::i32, keys, q.q);
+  }
+  if (spec.dropout > 0.0) expect_count("dropout keys", q.dropout_keys, DType::i64, q.batch, q.q);
+  if (spec.score != AttentionScore::additive) return;
+  expect_count("score vectors", q.score_vectors, q.q.dtype(), q.heads * q.width, q.q);
 }
 
 void check_policy(const AttentionSpec& spec, int64_t heads) {
@@ -63,7 +72,7 @@ void check_policy(const AttentionSpec& spec, int64_t heads) {
 void check_attention(const AttentionSpec& spec, const AttentionQueries& queries, const AttentionKeys& keys) {
   check_sizes(queries, keys);
   check_policy(spec, queries.heads);
-  check_pointers(spec, queries, keys);
+  check_arrays(spec, queries, keys);
 }
 
 void check_state(const AttentionSpec& spec, const AttentionQueries& queries, const AttentionKeys& keys,
@@ -77,18 +86,20 @@ void check_state(const AttentionSpec& spec, const AttentionQueries& queries, con
 
 void check_gradients(const AttentionSpec& spec, const AttentionQueries& queries, const AttentionKeys& keys,
                      const AttentionRowSaved& saved, const AttentionGradients& gradients) {
-  if (queries.batch * queries.tokens > 0) {
-    expect(saved.lse != nullptr && saved.row_term != nullptr && saved.dout != nullptr,
-           "backward needs lse, row_term and dout");
-    expect(gradients.dq != nullptr, "dq is missing");
+  const int64_t rows = queries.batch * queries.tokens, key_rows = queries.batch * keys.tokens;
+  expect_count("lse", saved.lse, DType::f32, rows * queries.heads, queries.q);
+  expect_count("row_term", saved.row_term, DType::f32, rows * queries.heads, queries.q);
+  if (saved.grad_entropy.defined()) {
+    expect_count("grad_entropy", saved.grad_entropy, DType::f32, rows * queries.heads, queries.q);
   }
-  expect(queries.batch * keys.tokens == 0 || (gradients.dk != nullptr && gradients.dv != nullptr),
-         "dk or dv is missing");
-  expect(spec.score != AttentionScore::additive || gradients.dscore_vectors != nullptr, "dscore_vectors is missing");
-  expect_stride("dout", saved.dout_stride, queries.heads, keys.value_width);
-  expect_stride("dq", gradients.dq_stride, queries.heads, queries.width);
-  expect_stride("dk", gradients.dk_stride, keys.heads, keys.width);
-  expect_stride("dv", gradients.dv_stride, keys.heads, keys.value_width);
+  expect_rows("dout", saved.dout, rows, queries.heads * keys.value_width);
+  expect_together("attention", {&saved.dout, &queries.q});
+  expect_rows("dq", gradients.dq, rows, queries.heads * queries.width);
+  expect_rows("dk", gradients.dk, key_rows, keys.heads * keys.width);
+  expect_rows("dv", gradients.dv, key_rows, keys.heads * keys.value_width);
+  expect_together("attention", {&gradients.dq, &gradients.dk, &gradients.dv});
+  if (spec.score != AttentionScore::additive) return;
+  expect_count("dscore_vectors", gradients.dscore_vectors, DType::f32, queries.heads * queries.width, queries.q);
 }
 
 float score_scale(const AttentionSpec& spec, int64_t width) {

@@ -208,7 +208,7 @@ void forward_tile(const ForwardUnit& unit, const TileColumns& columns, int64_t t
 }
 
 void ForwardPack(const TileJob& job, int64_t b, int64_t kh, int64_t tile, float* unit) {
-  const AttentionKeys& keys = job.keys;
+  const KeyView& keys = job.keys;
   const ForwardPanels panels(job);
   const int64_t token = b * keys.tokens + tile * job.tile_keys;
   float* packed = panels.keys(unit, tile);

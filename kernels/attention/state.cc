@@ -4,8 +4,10 @@
 #include <limits>
 
 #include "kernels/attention/block.h"
+#include "kernels/attention/block_device.h"
 #include "kernels/error.h"
 #include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 namespace {
@@ -50,50 +52,65 @@ AttentionState AttentionState::create(int64_t batch, int64_t tokens, int64_t hea
 }
 
 void AttentionState::reset() const {
-  std::fill_n(m.data<float>(), m.numel(), kMinusInfinity);
+  fill(m, kMinusInfinity);
   l.fill_zero();
   if (u.defined()) u.fill_zero();
   o.fill_zero();
 }
 
-void attention_finish(const AttentionState& state, float* out, int64_t out_stride, float* lse, float* entropy) {
+void attention_finish(const AttentionState& state, const Tensor& out, const Tensor& lse, const Tensor& entropy) {
   const int64_t tokens = state.o.dim(1), heads = state.o.dim(2), width = state.o.dim(3);
-  if (entropy != nullptr && !state.u.defined()) {
+  if (entropy.defined() && !state.u.defined()) {
     fail(ErrorKind::internal, "attention_finish: entropy asked for, but the state was created without it");
+  }
+  if (state.o.device() == Device::cuda) {
+    attention_finish_cuda(state, out, lse, entropy);
+    return;
   }
   const float* m = state.m.data<float>();
   const float* l = state.l.data<float>();
-  const float* u = entropy != nullptr ? state.u.data<float>() : nullptr;
+  const float* u = entropy.defined() ? state.u.data<float>() : nullptr;
   const float* o = state.o.data<float>();
+  float* to = out.data<float>();
+  float* row_lse = lse.data<float>();
+  float* row_entropy = entropy.defined() ? entropy.data<float>() : nullptr;
   parallel_for(state.o.rows(), kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const RowIndex at(row, tokens, heads);
       const int64_t s = at.statistic;
       finish_row(m[s], l[s], u != nullptr ? u[s] : 0.0F, width, o + row * width,
-                 out + at.token * out_stride + at.head * width, lse + s, entropy != nullptr ? entropy + s : nullptr);
+                 to + at.token * out.row_stride() + at.head * width, row_lse + s,
+                 row_entropy != nullptr ? row_entropy + s : nullptr);
     }
   });
 }
 
-void attention_backward_rows(const Tensor& lse, const float* out, int64_t out_stride, const float* dout,
-                             int64_t dout_stride, int64_t value_width, const float* grad_entropy, const float* entropy,
-                             const float* grad_lse, float* row_term) {
-  if (grad_entropy != nullptr && entropy == nullptr) {
+void attention_backward_rows(const Tensor& lse, const Tensor& out, const Tensor& dout, int64_t value_width,
+                             const Tensor& grad_entropy, const Tensor& entropy, const Tensor& grad_lse,
+                             const Tensor& row_term) {
+  if (grad_entropy.defined() && !entropy.defined()) {
     fail(ErrorKind::internal, "attention_backward_rows: a gradient of the entropy needs the entropy");
   }
+  if (lse.device() == Device::cuda) {
+    attention_backward_rows_cuda(lse, out, dout, value_width, grad_entropy, entropy, grad_lse, row_term);
+    return;
+  }
   const int64_t heads = lse.dim(1), tokens = lse.dim(2);
-  const float* row_lse = lse.data<float>();
+  const auto pointer = [](const Tensor& t) -> const float* { return t.defined() ? t.data<float>() : nullptr; };
+  const float *row_lse = lse.data<float>(), *x = out.data<float>(), *dx = dout.data<float>();
+  const float *gl = pointer(grad_lse), *gh = pointer(grad_entropy), *h = pointer(entropy);
+  float* terms = row_term.data<float>();
   parallel_for(lse.numel(), kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const RowIndex at(row, tokens, heads);
       const int64_t s = at.statistic;
-      row_term[s] = 0.0F;
+      terms[s] = 0.0F;
       if (row_lse[s] == kMinusInfinity) continue;
       const int64_t offset = at.head * value_width;
-      float term = dot(dout + at.token * dout_stride + offset, out + at.token * out_stride + offset, value_width);
-      if (grad_lse != nullptr) term -= grad_lse[s];
-      if (grad_entropy != nullptr) term += grad_entropy[s] * entropy[s];
-      row_term[s] = term;
+      float term = dot(dx + at.token * dout.row_stride() + offset, x + at.token * out.row_stride() + offset, value_width);
+      if (gl != nullptr) term -= gl[s];
+      if (gh != nullptr) term += gh[s] * h[s];
+      terms[s] = term;
     }
   });
 }

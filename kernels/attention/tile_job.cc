@@ -22,6 +22,55 @@ CallerHooks& caller_hooks() {
 
 }  // namespace
 
+namespace {
+
+template <class T>
+T* pointer(const Tensor& t) {
+  return t.defined() ? t.data<T>() : nullptr;
+}
+
+}  // namespace
+
+QueryView::QueryView(const AttentionSpec& spec, const AttentionQueries& from)
+    : q(from.q.data<float>()),
+      row_stride(from.q.row_stride()),
+      batch(from.batch),
+      tokens(from.tokens),
+      heads(from.heads),
+      width(from.width),
+      positions(from.positions.data<int32_t>()),
+      documents(spec.documents ? from.documents.data<int32_t>() : nullptr),
+      dropout_keys(spec.dropout > 0.0 ? reinterpret_cast<const uint64_t*>(from.dropout_keys.data<int64_t>()) : nullptr),
+      score_vectors(spec.score == AttentionScore::additive ? from.score_vectors.data<float>() : nullptr),
+      first_head(from.first_head) {}
+
+KeyView::KeyView(const AttentionSpec& spec, const AttentionKeys& from)
+    : k(from.k.data<float>()),
+      v(from.v.data<float>()),
+      k_stride(from.k.row_stride()),
+      v_stride(from.v.row_stride()),
+      tokens(from.tokens),
+      heads(from.heads),
+      width(from.width),
+      value_width(from.value_width),
+      positions(from.positions.data<int32_t>()),
+      documents(spec.documents ? from.documents.data<int32_t>() : nullptr) {}
+
+SavedView::SavedView(const AttentionRowSaved& from)
+    : lse(from.lse.data<float>()),
+      row_term(from.row_term.data<float>()),
+      grad_entropy(pointer<float>(from.grad_entropy)),
+      dout(from.dout.data<float>()),
+      dout_stride(from.dout.row_stride()) {}
+
+GradientView::GradientView(const AttentionGradients& from)
+    : dq(from.dq.data<float>()),
+      dq_stride(from.dq.row_stride()),
+      dk(from.dk.data<float>()),
+      dk_stride(from.dk.row_stride()),
+      dv(from.dv.data<float>()),
+      dv_stride(from.dv.row_stride()) {}
+
 void set_attention_progress(ProgressHook hook, void* context) {
   caller_hooks().hook = hook;
   caller_hooks().context = context;
@@ -29,7 +78,7 @@ void set_attention_progress(ProgressHook hook, void* context) {
 
 void set_attention_tile_count(AttentionTileCount* count) { caller_hooks().count = count; }
 
-TileKeys::TileKeys(const AttentionSpec& spec, const AttentionKeys& keys, int64_t batch, int64_t keys_per_tile)
+TileKeys::TileKeys(const AttentionSpec& spec, const KeyView& keys, int64_t batch, int64_t keys_per_tile)
     : tiles((keys.tokens + keys_per_tile - 1) / keys_per_tile),
       tile_keys(keys_per_tile),
       plane(batch * tiles * keys_per_tile),
@@ -63,8 +112,8 @@ void TileKeys::fill_quads(const int32_t* positions, int32_t* quads, int32_t* ind
 TileJob::TileJob(const AttentionSpec& s, const AttentionQueries& q, const AttentionKeys& k, int64_t rows,
                  int64_t keys_per_tile)
     : spec(s),
-      queries(q),
-      keys(k),
+      queries(s, q),
+      keys(s, k),
       tile_rows(rows),
       tile_keys(keys_per_tile),
       query_blocks((q.tokens + rows - 1) / rows),
@@ -73,9 +122,9 @@ TileJob::TileJob(const AttentionSpec& s, const AttentionQueries& q, const Attent
       scale(s.score == AttentionScore::additive ? 1.0F : score_scale(s, q.width)),
       keep_threshold(dropout_threshold(s.dropout)),
       keep_factor(static_cast<float>(1.0 / (1.0 - s.dropout))),
-      query_bounds(q.batch, q.tokens, rows, q.positions, s.documents ? q.documents : nullptr),
-      key_bounds(q.batch, k.tokens, kSubKeys, k.positions, s.documents ? k.documents : nullptr),
-      tile_index(s, k, q.batch, keys_per_tile),
+      query_bounds(q.batch, q.tokens, rows, queries.positions, queries.documents),
+      key_bounds(q.batch, k.tokens, kSubKeys, keys.positions, keys.documents),
+      tile_index(s, keys, q.batch, keys_per_tile),
       hook(caller_hooks().hook),
       hook_context(caller_hooks().context),
       count(caller_hooks().count),

@@ -54,11 +54,42 @@ struct TileColumns {
   bool partial = false;
 };
 
+// The arguments as pointers and strides. Element (b, t, h, d) of q is q[(b * tokens + t) * row_stride + h * width + d].
+struct QueryView {
+  explicit QueryView(const AttentionSpec& spec, const AttentionQueries& from);
+  const float* q;
+  int64_t row_stride, batch, tokens, heads, width;
+  const int32_t *positions, *documents;
+  const uint64_t* dropout_keys;
+  const float* score_vectors;
+  int64_t first_head;
+};
+struct KeyView {
+  explicit KeyView(const AttentionSpec& spec, const AttentionKeys& from);
+  const float *k, *v;
+  int64_t k_stride, v_stride, tokens, heads, width, value_width;
+  const int32_t *positions, *documents;
+};
+struct SavedView {
+  explicit SavedView(const AttentionRowSaved& from);
+  const float *lse, *row_term, *grad_entropy, *dout;
+  int64_t dout_stride;
+};
+struct GradientView {
+  explicit GradientView(const AttentionGradients& from);
+  float* dq;
+  int64_t dq_stride;
+  float* dk;
+  int64_t dk_stride;
+  float* dv;
+  int64_t dv_stride;
+};
+
 // Positions and documents of the keys padded to whole tiles and, for dropout, which Philox block each key's word lies
 // in: `quads` lists the distinct pos >> 2 of a tile in order of appearance, word j of the tile is word index[j] of
 // them.
 struct TileKeys {
-  TileKeys(const AttentionSpec& spec, const AttentionKeys& keys, int64_t batch, int64_t tile_keys);
+  TileKeys(const AttentionSpec& spec, const KeyView& keys, int64_t batch, int64_t tile_keys);
   const int32_t* positions(int64_t b, int64_t tile) const { return at(0, b, tile); }
   const int32_t* documents(int64_t b, int64_t tile) const { return at(1, b, tile); }
   const int32_t* quads(int64_t b, int64_t tile) const { return at(2, b, tile); }
@@ -92,8 +123,8 @@ struct TileJob {
   void tile_done(const TileColumns& columns) const;
 
   const AttentionSpec& spec;
-  const AttentionQueries& queries;
-  const AttentionKeys& keys;
+  QueryView queries;
+  KeyView keys;
   int64_t tile_rows, tile_keys, query_blocks, key_tiles;
   MaskRule rule;
   float scale;

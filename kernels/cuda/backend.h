@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "kernels/attention/block_cuda.h"
 #include "kernels/column_sums_cuda.h"
 #include "kernels/cross_entropy_cuda.h"
 #include "kernels/dropout_cuda.h"
@@ -82,6 +83,11 @@ struct CudaBackend {
   CudaOperation<CudaLogitSums> logit_sums;
   CudaOperation<CudaLogitLosses> logit_losses;
   CudaOperation<CudaLogitGradients> logit_gradients;
+  CudaOperation<CudaAttentionBounds> attention_bounds;
+  CudaOperation<CudaAttentionForward> attention_forward;
+  CudaOperation<CudaAttentionFinish> attention_finish;
+  CudaOperation<CudaAttentionRowTerms> attention_row_terms;
+  CudaOperation<CudaAttentionBackward> attention_backward;
   CudaOperation<CudaRowsCopy> copy_rows;
   CudaOperation<CudaFill> fill;
   CudaOperation<CudaDropoutRows> dropout_rows;

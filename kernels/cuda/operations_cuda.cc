@@ -15,6 +15,11 @@ void name_operations(CudaBackend& table) {
   table.logit_sums = logit_sums;
   table.logit_losses = logit_losses;
   table.logit_gradients = logit_gradients;
+  table.attention_bounds = attention_bounds;
+  table.attention_forward = attention_forward;
+  table.attention_finish = attention_finish;
+  table.attention_row_terms = attention_row_terms;
+  table.attention_backward = attention_backward;
   table.copy_rows = copy_rows;
   table.fill = fill;
   table.dropout_rows = dropout_rows;

@@ -40,6 +40,16 @@ int logit_losses(const CudaLogitLosses* arguments, CudaStream stream);
 
 int logit_gradients(const CudaLogitGradients* arguments, CudaStream stream);
 
+int attention_bounds(const CudaAttentionBounds* arguments, CudaStream stream);
+
+int attention_forward(const CudaAttentionForward* arguments, CudaStream stream);
+
+int attention_finish(const CudaAttentionFinish* arguments, CudaStream stream);
+
+int attention_row_terms(const CudaAttentionRowTerms* arguments, CudaStream stream);
+
+int attention_backward(const CudaAttentionBackward* arguments, CudaStream stream);
+
 void name_operations(CudaBackend& table);
 
 }  // namespace farsight::cuda

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Device code of the plugin. The emulator of tests/emulation compiles the same list.
 set(FARSIGHT_CUDA_KERNELS
+  kernels/attention/backward_cuda.cu
+  kernels/attention/forward_cuda.cu
   kernels/column_sums_cuda.cu
   kernels/cross_entropy_cuda.cu
   kernels/dropout_cuda.cu

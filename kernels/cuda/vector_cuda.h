@@ -14,23 +14,23 @@ template <class T>
 inline constexpr int kPack = 16 / static_cast<int>(sizeof(T));
 
 template <class T, int N>
-struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack {
+struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) VectorPack {
   T v[N];
 };
 
 template <class T, int N>
 __device__ void load(const T* from, float (&to)[N]) {
-  const auto pack = *reinterpret_cast<const Pack<T, N>*>(from);
+  const auto pack = *reinterpret_cast<const VectorPack<T, N>*>(from);
 #pragma unroll
   for (int i = 0; i < N; ++i) to[i] = to_float(pack.v[i]);
 }
 
 template <class T, int N>
 __device__ void store(T* to, const float (&from)[N]) {
-  Pack<T, N> pack;
+  VectorPack<T, N> pack;
 #pragma unroll
   for (int i = 0; i < N; ++i) pack.v[i] = from_float<T>(from[i]);
-  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+  *reinterpret_cast<VectorPack<T, N>*>(to) = pack;
 }
 
 // to = from, or to += from.

@@ -74,4 +74,20 @@ int launch(const char* name, void (*kernel)(Arguments), dim3 blocks, int threads
   });
 }
 
+// kernels/cuda/mma_cuda.h, by its definition.
+void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+void load_matrices(uint32_t (&r)[4], const bf16* row);
+void load_matrices_transposed(uint32_t (&r)[4], const bf16* row);
+inline uint32_t pack_bf16(float low, float high) {
+  return static_cast<uint32_t>(float_to_bf16(low)) | static_cast<uint32_t>(float_to_bf16(high)) << 16;
+}
+// Copies arrive when they are waited for and no earlier.
+void copy_async(void* to_shared, const void* from, bool valid);
+void commit_copies();
+void wait_copies(int pending);
+template <int kPending>
+void wait_copies() {
+  wait_copies(kPending);
+}
+
 }  // namespace farsight::cuda

@@ -2,7 +2,9 @@
 #include "tests/emulation/emulator.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <random>
 #include <stdexcept>
@@ -26,7 +28,16 @@ enum class Wait : uint8_t { none, warp, block, finished };
 
 }  // namespace
 
+struct PendingCopy {
+  void* to;
+  const void* from;
+  int bytes;
+  bool valid;
+};
+
 struct ThreadState {
+  std::vector<PendingCopy> open;                  // not committed yet
+  std::deque<std::vector<PendingCopy>> pending;  // groups under way
   Index3 index;
   Wait wait = Wait::none;
   fibers::fcontext_t context = nullptr;
@@ -128,6 +139,8 @@ void run_block(BlockState& block, int threads) {
   for (int i = 0; i < threads; ++i) {
     ThreadState& fiber = block.fibers[static_cast<size_t>(i)];
     fiber.wait = Wait::none;
+    fiber.open.clear();
+    fiber.pending.clear();
     fiber.index = {static_cast<unsigned>(i), 0, 0};
     fiber.context = fibers::make_fcontext(fiber.stack.get() + kStack, kStack, fiber_main);
   }
@@ -180,6 +193,34 @@ void warp_collective(const void* input, int input_bytes, void* output, int outpu
   sync_warp();
   std::memcpy(output, &warp.outputs[0][0] + lane * output_bytes, static_cast<size_t>(output_bytes));
   sync_warp();
+}
+
+void add_copy(void* to, const void* from, int bytes, bool valid) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
+    std::fprintf(stderr, "an asynchronous copy is not aligned\n");
+    std::abort();  // as the device would: there is no way out of a fiber
+  }
+  here().current->open.push_back({to, from, bytes, valid});
+}
+
+void close_copies() {
+  ThreadState& self = *here().current;
+  self.pending.push_back(std::move(self.open));
+  self.open.clear();
+}
+
+void finish_copies(int pending) {
+  ThreadState& self = *here().current;
+  while (self.pending.size() > static_cast<size_t>(pending)) {
+    for (const auto& copy : self.pending.front()) {
+      if (copy.valid) {
+        std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
+      } else {
+        std::memset(copy.to, 0, static_cast<size_t>(copy.bytes));
+      }
+    }
+    self.pending.pop_front();
+  }
 }
 
 void run_grid(const char* name, Index3 blocks, int threads, int64_t shared_bytes, const std::function<void()>& body) {

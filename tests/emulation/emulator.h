@@ -45,6 +45,11 @@ T shuffle(T value, int source) {
 }
 int lane_index();
 
+// Asynchronous copies of this thread, in groups.
+void add_copy(void* to, const void* from, int bytes, bool valid);
+void close_copies();
+void finish_copies(int pending);
+
 // Runs body in every thread of every block. Throws std::runtime_error naming the kernel.
 void run_grid(const char* name, Index3 blocks, int threads, int64_t shared_bytes, const std::function<void()>& body);
 

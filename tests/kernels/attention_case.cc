@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 
 #include "kernels/attention/block.h"
+#include "kernels/bfloat16.h"
+#include "kernels/rows.h"
 
 namespace farsight::testing {
 namespace {
@@ -21,8 +23,6 @@ std::vector<double> normals(Generator& g, int64_t n, double deviation = 1.0) {
   for (double& x : values) x = static_cast<double>(static_cast<float>(draw(g)));
   return values;
 }
-
-std::vector<float> to_float(const std::vector<double>& values) { return {values.begin(), values.end()}; }
 
 int64_t random_width(Generator& g) {
   static constexpr int64_t kCommon[] = {8, 16, 32, 48, 64, 80, 96, 128, 256};
@@ -108,48 +108,77 @@ std::vector<std::vector<int64_t>> random_blocks(Generator& g, int64_t keys) {
   return blocks;
 }
 
-// The rows of one key block, gathered into contiguous fp32 arrays with their own strides.
+// Rows of `columns` numbers with `padding` NaN behind each, in the type and on the device of this run.
+Tensor row_tensor(const std::vector<double>& values, int64_t columns, int64_t padding, DType type) {
+  const int64_t rows = columns == 0 ? 0 : static_cast<int64_t>(values.size()) / columns;
+  const Tensor wide = Tensor::empty({rows, columns + padding}, DType::f32, MemoryTag::other, Device::cpu);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* to = wide.data<float>() + r * (columns + padding);
+    for (int64_t c = 0; c < columns; ++c) to[c] = static_cast<float>(values[static_cast<size_t>(r * columns + c)]);
+    std::fill_n(to + columns, padding, std::numeric_limits<float>::quiet_NaN());
+  }
+  const Tensor there = Tensor::empty(wide.shape(), type);
+  copy_rows(wide.to(current_device()), there);
+  return there.narrow_last(0, columns);
+}
+
+Tensor statistic_tensor(const DenseAttention& a, const std::vector<double>& values) {
+  return row_tensor(values, std::max<int64_t>(1, a.queries), 0, DType::f32).view({a.batch, a.heads, a.queries});
+}
+
+std::vector<float> numbers(const Tensor& tensor) {
+  const Tensor compact = Tensor::empty(tensor.shape());
+  copy_rows(tensor, compact);
+  const Tensor host = compact.to(Device::cpu);
+  return {host.data<float>(), host.data<float>() + host.numel()};
+}
+
+// The rows of one key block, gathered into tensors with their own strides.
 struct GatheredKeys {
-  GatheredKeys(const AttentionCase& c, const std::vector<int64_t>& rows) {
+  GatheredKeys(const AttentionCase& c, const std::vector<int64_t>& rows, DType type) {
     const DenseAttention& a = c.dense;
-    k_stride = a.kv_heads * a.width + 3;  // padding proves that strides are respected
-    v_stride = a.kv_heads * a.value_width + 1;
+    std::vector<double> k, v;
+    std::vector<int32_t> positions, documents;
     for (int64_t b = 0; b < a.batch; ++b) {
       for (int64_t j : rows) {
         const auto at = static_cast<size_t>(b * a.keys + j);
         positions.push_back(a.key_positions[at]);
         documents.push_back(a.key_documents.empty() ? 0 : a.key_documents[at]);
-        append(k, a.k, at, a.kv_heads * a.width, k_stride);
-        append(v, a.v, at, a.kv_heads * a.value_width, v_stride);
+        append(k, a.k, at, a.kv_heads * a.width);
+        append(v, a.v, at, a.kv_heads * a.value_width);
       }
     }
-    dk.assign(k.size(), 0.0F);
-    dv.assign(v.size(), 0.0F);
-    view = {k.data(),   v.data(), k_stride,      v_stride,         static_cast<int64_t>(rows.size()),
-            a.kv_heads, a.width,  a.value_width, positions.data(), documents.data()};
+    // Padding proves that strides are respected; every other block has rows that can be read 16 bytes at a time.
+    const bool odd = rows.size() % 2 == 1;
+    view = {row_tensor(k, a.kv_heads * a.width, odd ? 3 : 8, type),
+            row_tensor(v, a.kv_heads * a.value_width, odd ? 1 : 8, type),
+            static_cast<int64_t>(rows.size()),
+            a.kv_heads,
+            a.width,
+            a.value_width,
+            device_copy(positions),
+            device_copy(documents)};
+    const std::vector<double> no_k(k.size(), 0.0), no_v(v.size(), 0.0);
+    dk = row_tensor(no_k, a.kv_heads * a.width, 3, DType::f32);
+    dv = row_tensor(no_v, a.kv_heads * a.value_width, 1, DType::f32);
   }
-  GatheredKeys(const GatheredKeys&) = delete;
-  GatheredKeys& operator=(const GatheredKeys&) = delete;
 
-  static void append(std::vector<float>& to, const std::vector<double>& from, size_t row, int64_t width,
-                     int64_t stride) {
+  static void append(std::vector<double>& to, const std::vector<double>& from, size_t row, int64_t width) {
     const double* source = from.data() + row * static_cast<size_t>(width);
     to.insert(to.end(), source, source + width);
-    to.insert(to.end(), static_cast<size_t>(stride - width), std::numeric_limits<float>::quiet_NaN());
   }
 
-  int64_t k_stride, v_stride;
-  std::vector<float> k, v, dk, dv;
-  std::vector<int32_t> positions, documents;
+  Tensor dk, dv;
   AttentionKeys view;
 };
 
-void scatter(const AttentionCase& c, const std::vector<int64_t>& rows, const std::vector<float>& from, int64_t stride,
-             int64_t width, std::vector<float>& to) {
+void scatter(const AttentionCase& c, const std::vector<int64_t>& rows, const Tensor& from, std::vector<float>& to) {
+  const auto values = numbers(from);
+  const int64_t width = from.cols();
   for (int64_t b = 0; b < c.dense.batch; ++b) {
     for (size_t n = 0; n < rows.size(); ++n) {
-      const float* source = from.data() + (static_cast<size_t>(b) * rows.size() + n) * static_cast<size_t>(stride);
-      std::copy_n(source, width, to.data() + DenseAttention::at(b * c.dense.keys + rows[n], width));
+      const auto row = (static_cast<size_t>(b) * rows.size() + n) * static_cast<size_t>(width);
+      std::copy_n(values.data() + row, width, to.data() + DenseAttention::at(b * c.dense.keys + rows[n], width));
     }
   }
 }
@@ -186,7 +215,7 @@ AttentionCase filled_case(DenseAttention dense, uint64_t seed) {
   return c;
 }
 
-AttentionCase random_case(uint64_t seed, int64_t max_tokens) {
+AttentionCase random_case(uint64_t seed, int64_t max_tokens, int64_t max_width) {
   Generator g(seed);
   AttentionCase c;
   DenseAttention& a = c.dense;
@@ -194,8 +223,8 @@ AttentionCase random_case(uint64_t seed, int64_t max_tokens) {
   a.kv_heads = pick(g, 1, 2);
   a.heads = a.kv_heads * pick(g, 1, 3);
   a.first_head = pick(g, 0, 5);
-  a.width = random_width(g);
-  a.value_width = chance(g, 0.6) ? a.width : random_width(g);
+  a.width = std::min(random_width(g), max_width);
+  a.value_width = chance(g, 0.6) ? a.width : std::min(random_width(g), max_width);
   a.queries = chance(g, 0.1) ? 1 : pick(g, 1, max_tokens);
   a.keys = chance(g, 0.1) ? 1 : chance(g, 0.4) ? a.queries : pick(g, 1, max_tokens);
   const int64_t span = std::max(a.queries, a.keys) + pick(g, 0, max_tokens);
@@ -206,66 +235,75 @@ AttentionCase random_case(uint64_t seed, int64_t max_tokens) {
   return c;
 }
 
-AttentionNumbers run_blocks(const AttentionCase& c) {
+AttentionNumbers run_blocks(const AttentionCase& c, DType type) {
   const DenseAttention& a = c.dense;
-  const auto q = to_float(a.q), y = to_float(a.y), dout = to_float(c.dout);
-  const auto gl = to_float(c.grad_lse), gh = to_float(c.grad_entropy);
-  const auto rows = static_cast<size_t>(a.rows());
   const bool entropy = a.spec.entropy;
-  const int64_t value_stride = a.heads * a.value_width, stride = a.heads * a.width;
-  const AttentionQueries queries{q.data(),
-                                 stride,
-                                 a.batch,
-                                 a.queries,
-                                 a.heads,
-                                 a.width,
-                                 a.query_positions.data(),
-                                 a.query_documents.data(),
-                                 a.dropout_keys.data(),
-                                 y.data(),
-                                 a.first_head};
-  AttentionNumbers n;
-  n.out.resize(rows * static_cast<size_t>(a.value_width));
-  n.entropy.resize(rows);
-  auto state = AttentionState::create(a.batch, a.queries, a.heads, a.value_width, entropy);
-  state.reset();
-  for (const auto& block : c.blocks) attention_forward_block(a.spec, queries, GatheredKeys(c, block).view, state);
-  const Tensor lse = Tensor::empty({a.batch, a.heads, a.queries});
-  attention_finish(state, n.out.data(), value_stride, lse.data<float>(), entropy ? n.entropy.data() : nullptr);
-  n.lse.assign(lse.data<float>(), lse.data<float>() + rows);
+  const int64_t width = a.heads * a.width, value_width = a.heads * a.value_width;
+  AttentionQueries queries;
+  queries.q = row_tensor(a.q, width, a.queries % 2 == 1 ? 5 : 0, type);
+  queries.batch = a.batch;
+  queries.tokens = a.queries;
+  queries.heads = a.heads;
+  queries.width = a.width;
+  queries.positions = device_copy(a.query_positions);
+  queries.documents = device_copy(a.query_documents);
+  queries.dropout_keys = device_copy({reinterpret_cast<const int64_t*>(a.dropout_keys.data()), a.dropout_keys.size()});
+  queries.score_vectors = row_tensor(a.y, a.width, 0, type);
+  queries.first_head = a.first_head;
+  const Shape statistics{a.batch, a.heads, a.queries};
+  const Tensor out = Tensor::empty({a.batch * a.queries, value_width}, type), lse = Tensor::empty(statistics);
+  const Tensor row_entropy = entropy ? Tensor::empty(statistics) : Tensor();
+  if (c.blocks.size() == 1) {
+    attention_forward(a.spec, queries, GatheredKeys(c, c.blocks[0], type).view, out, lse, row_entropy);
+  } else {
+    auto state = AttentionState::create(a.batch, a.queries, a.heads, a.value_width, entropy);
+    state.reset();
+    for (const auto& block : c.blocks) {
+      attention_forward_block(a.spec, queries, GatheredKeys(c, block, type).view, state);
+    }
+    attention_finish(state, out, lse, row_entropy);
+  }
 
-  std::vector<float> term(rows);
-  attention_backward_rows(lse, n.out.data(), value_stride, dout.data(), value_stride, a.value_width,
-                          entropy ? gh.data() : nullptr, n.entropy.data(), gl.data(), term.data());
-  n.dq.assign(q.size(), 0.0F);
+  const Tensor dout = row_tensor(c.dout, value_width, 0, type), term = Tensor::empty(statistics);
+  const Tensor gl = statistic_tensor(a, c.grad_lse), gh = entropy ? statistic_tensor(a, c.grad_entropy) : Tensor();
+  attention_backward_rows(lse, out, dout, a.value_width, gh, row_entropy, gl, term);
+  const Tensor dq = Tensor::zeros({a.batch * a.queries, width}), dy = Tensor::zeros({a.heads, a.width});
+  AttentionNumbers n;
   n.dk.assign(a.k.size(), 0.0F);
   n.dv.assign(a.v.size(), 0.0F);
-  n.dy.assign(y.size(), 0.0F);
-  const AttentionRowSaved saved{n.lse.data(), term.data(), entropy ? gh.data() : nullptr, dout.data(), value_stride};
   for (const auto& block : c.blocks) {
-    GatheredKeys keys(c, block);
-    attention_backward_block(
-        a.spec, queries, keys.view, saved,
-        {n.dq.data(), stride, keys.dk.data(), keys.k_stride, keys.dv.data(), keys.v_stride, n.dy.data()});
-    scatter(c, block, keys.dk, keys.k_stride, a.kv_heads * a.width, n.dk);
-    scatter(c, block, keys.dv, keys.v_stride, a.kv_heads * a.value_width, n.dv);
+    GatheredKeys keys(c, block, type);
+    attention_backward_block(a.spec, queries, keys.view, {lse, term, gh, dout}, {dq, keys.dk, keys.dv, dy});
+    scatter(c, block, keys.dk, n.dk);
+    scatter(c, block, keys.dv, n.dv);
   }
+  n.out = numbers(out);
+  n.lse = numbers(lse);
+  n.entropy = entropy ? numbers(row_entropy) : std::vector<float>(n.lse.size());
+  n.dq = numbers(dq);
+  n.dy = numbers(dy);
   return n;
 }
 
-AttentionErrors compare_with_oracle(const AttentionCase& c, const AttentionNumbers& numbers) {
+void round_values(AttentionCase& c) {
+  for (auto* values : {&c.dense.q, &c.dense.k, &c.dense.v, &c.dense.y, &c.dout}) {
+    for (double& x : *values) x = static_cast<double>(bf16_to_float(float_to_bf16(static_cast<float>(x))));
+  }
+}
+
+AttentionErrors compare_with_oracle(const AttentionCase& c, const AttentionNumbers& got) {
   const auto forward = dense_forward(c.dense);
   const auto g = dense_backward(c.dense, forward, c.dout, c.grad_lse, c.grad_entropy);
   AttentionErrors e;
-  e.forward = std::max(relative_error(numbers.out, forward.out, 1e-3), relative_error(numbers.lse, forward.lse, 1.0));
-  if (c.dense.spec.entropy) e.forward = std::max(e.forward, relative_error(numbers.entropy, forward.entropy, 1.0));
+  e.forward = std::max(relative_error(got.out, forward.out, 1e-3), relative_error(got.lse, forward.lse, 1.0));
+  if (c.dense.spec.entropy) e.forward = std::max(e.forward, relative_error(got.entropy, forward.entropy, 1.0));
   // Where the terms of a gradient cancel (a row with a single key, say), only their rounding is left: then the error is
   // measured against a part of the terms.
   const auto floor = [](const std::vector<double>& terms) { return std::max(1e-3, 0.1 * largest(terms)); };
-  e.backward = std::max({relative_error(numbers.dq, g.dq, floor(g.dq_terms)),
-                         relative_error(numbers.dk, g.dk, floor(g.dk_terms)), relative_error(numbers.dv, g.dv, 0.1)});
+  e.backward = std::max({relative_error(got.dq, g.dq, floor(g.dq_terms)),
+                         relative_error(got.dk, g.dk, floor(g.dk_terms)), relative_error(got.dv, g.dv, 0.1)});
   if (c.dense.spec.score == AttentionScore::additive) {
-    e.backward = std::max(e.backward, relative_error(numbers.dy, g.dy, floor(g.dy_terms)));
+    e.backward = std::max(e.backward, relative_error(got.dy, g.dy, floor(g.dy_terms)));
   }
   return e;
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/dtype.h"
 #include "tests/kernels/attention_oracle.h"
 
 namespace farsight::testing {
@@ -22,7 +23,7 @@ struct AttentionCase {
 };
 
 // Everything random: sizes up to about max_tokens, policies, positions (whole, sharded, permuted), documents, blocks.
-AttentionCase random_case(uint64_t seed, int64_t max_tokens);
+AttentionCase random_case(uint64_t seed, int64_t max_tokens, int64_t max_width = 256);
 
 // Fills values, gradients and one block with all keys; sizes, spec, positions are taken as they are in `dense`.
 AttentionCase filled_case(DenseAttention dense, uint64_t seed);
@@ -30,7 +31,10 @@ AttentionCase filled_case(DenseAttention dense, uint64_t seed);
 struct AttentionNumbers {  // fp32 results, layouts as in the oracle
   std::vector<float> out, lse, entropy, dq, dk, dv, dy;
 };
-AttentionNumbers run_blocks(const AttentionCase& c);
+// On the device of this thread, with q, k, v and dout of this type.
+AttentionNumbers run_blocks(const AttentionCase& c, DType type = DType::f32);
+// Makes every value exactly representable in bf16.
+void round_values(AttentionCase& c);
 
 // Largest errors relative to the largest magnitude of each result.
 struct AttentionErrors {

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random joint configurations of every policy against the dense fp64 oracle.
+#include <memory>
+
 #include <gtest/gtest.h>
 
+#include "kernels/attention/block_cuda.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/library.h"
 #include "tests/kernels/attention_case.h"
 
 namespace farsight::testing {
@@ -27,6 +32,43 @@ TEST(AttentionBlocks, EqualTheOracleOnRandomSmallConfigurations) {
 
 TEST(AttentionBlocks, EqualTheOracleOnRandomLargerConfigurations) {
   for (uint64_t seed = 2000; seed < 2020; ++seed) expect_oracle(seed, 230);
+}
+
+// The tile kernels of the device. bf16: inputs are exact, weights and results are rounded to 8 bits.
+class AttentionOnDevice : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
+    device_ = std::make_unique<CudaDevice>(0);
+    scope_ = std::make_unique<CudaScope>(*device_);
+  }
+
+  static void expect_oracle(uint64_t seed, int64_t max_tokens, DType type) {
+    auto c = random_case(seed, max_tokens, kCudaAttentionWidth);
+    if (type == DType::bf16) round_values(c);
+    const auto errors = compare_with_oracle(c, run_blocks(c, type));
+    const bool half = type == DType::bf16;
+    EXPECT_LE(errors.forward, half ? 0.008 : 3e-6) << "seed " << seed << " " << to_string(type) << " " << describe(c);
+    EXPECT_LE(errors.backward, half ? 0.02 : 1e-5) << "seed " << seed << " " << to_string(type) << " " << describe(c);
+  }
+
+ private:
+  std::unique_ptr<CudaDevice> device_;
+  std::unique_ptr<CudaScope> scope_;
+};
+
+TEST_F(AttentionOnDevice, EqualsTheOracleOnRandomSmallConfigurations) {
+  for (uint64_t seed = 1000; seed < 1060; ++seed) {
+    expect_oracle(seed, 24, DType::f32);
+    expect_oracle(seed, 24, DType::bf16);
+  }
+}
+
+TEST_F(AttentionOnDevice, EqualsTheOracleOnRandomLargerConfigurations) {
+  for (uint64_t seed = 2000; seed < 2006; ++seed) {
+    expect_oracle(seed, 230, DType::f32);
+    expect_oracle(seed, 230, DType::bf16);
+  }
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "kernels/attention/tile_job.h"
 #include "kernels/error.h"
 #include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 #include "tests/kernels/attention_case.h"
 
 namespace farsight::testing {
@@ -74,29 +75,21 @@ int64_t tiles_with_visible_pairs(const DenseAttention& a) {
 
 int64_t counted_forward_tiles(const AttentionCase& c, int64_t* full) {
   const DenseAttention& a = c.dense;
-  const std::vector<float> x(a.q.begin(), a.q.end());
-  const int64_t stride = a.heads * a.width;
-  const AttentionQueries queries{x.data(),
-                                 stride,
+  const Tensor x = device_copy(std::vector<float>(a.q.begin(), a.q.end())).view({a.queries, a.heads * a.width});
+  const AttentionQueries queries{x,
                                  1,
                                  a.queries,
                                  a.heads,
                                  a.width,
-                                 a.query_positions.data(),
-                                 a.query_documents.data(),
-                                 a.dropout_keys.data(),
-                                 nullptr,
+                                 device_copy(a.query_positions),
+                                 device_copy(a.query_documents),
+                                 Tensor::zeros({1}, DType::i64),
+                                 {},
                                  0};
-  const AttentionKeys keys{x.data(),
-                           x.data(),
-                           stride,
-                           stride,
-                           a.keys,
-                           a.kv_heads,
-                           a.width,
-                           a.value_width,
-                           a.key_positions.data(),
-                           a.key_documents.data()};
+  const AttentionKeys keys{x,       x,
+                           a.keys,  a.kv_heads,
+                           a.width, a.value_width,
+                           device_copy(a.key_positions), device_copy(a.key_documents)};
   auto state = AttentionState::create(1, a.queries, a.heads, a.value_width, false);
   state.reset();
   const CountedTiles counted;
