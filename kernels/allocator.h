@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Caching allocator with peak accounting. Freed blocks are kept for the next request of the same size class, so that the
-// steady training step allocates nothing from the system. There is one for the host memory of the process, because
+// Caching allocator with peak accounting. Freed blocks are kept for the next request of the same size class, so that
+// the steady training step allocates nothing from the system. There is one for the host memory of the process, because
 // memory is a property of the process and its peak is what users must plan for, and one for each rank on a device.
 #pragma once
 

@@ -70,10 +70,14 @@ void column_sums(const Tensor& in, bool add, const Tensor& out) {
   const int64_t block_rows = cuda_sum_rows(in.rows());
   const int64_t blocks = (in.rows() + block_rows - 1) / block_rows;
   const Tensor partial = blocks > 1 ? Tensor::empty({blocks, in.cols()}) : Tensor();
-  const CudaColumnSums a{in.dtype(),       in.rows(),
-                         in.cols(),        in.raw(),
-                         in.row_stride(),  block_rows,
-                         static_cast<float*>(partial.raw()), static_cast<float*>(out.raw()),
+  const CudaColumnSums a{in.dtype(),
+                         in.rows(),
+                         in.cols(),
+                         in.raw(),
+                         in.row_stride(),
+                         block_rows,
+                         static_cast<float*>(partial.raw()),
+                         static_cast<float*>(out.raw()),
                          add};
   cuda_device().run("column_sums", &CudaBackend::column_sums, a);
 }

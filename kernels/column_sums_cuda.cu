@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/column_sums_cuda.h"
-
 #include "kernels/cuda/operations_cuda.h"
 #include "kernels/cuda/vector_cuda.h"
 

@@ -22,7 +22,7 @@ struct Problem {
   const Tensor& weight;
   std::span<const int32_t> labels;
   const VocabularyShard* shard;  // null: the whole vocabulary is here
-  Tensor device_labels;  // where x is on a device
+  Tensor device_labels;          // where x is on a device
   double smoothing;
   int64_t vocabulary;  // of the whole model
   int64_t first;       // global id of the weight's first row
@@ -81,14 +81,9 @@ int64_t own_column(const Problem& p, int64_t row) {
 void for_rows(int64_t rows, RangeFunction body) { parallel_for(rows, 1, body); }
 
 CudaLogits device_logits(const Problem& p, const Chunk& chunk) {
-  return {chunk.z.dtype(),
-          chunk.rows(),
-          p.columns,
-          p.weight.dim(0),
-          chunk.z.raw(),
-          static_cast<const int32_t*>(p.device_labels.raw()) + chunk.begin,
-          p.first,
-          p.vocabulary};
+  return {chunk.z.dtype(), chunk.rows(),  p.columns,
+          p.weight.dim(0), chunk.z.raw(), static_cast<const int32_t*>(p.device_labels.raw()) + chunk.begin,
+          p.first,         p.vocabulary};
 }
 
 void largest_logits(const Problem& p, const Chunk& chunk) {

@@ -44,8 +44,8 @@ struct CrossEntropyResult {
 
 // When the tape records, the gradients are computed here, chunk by chunk, while the logits exist: the weight's gradient
 // is accumulated at once, x's is held until backward. So a recorded loss must be followed by its backward, and the
-// gradient that reaches `loss` must be 1 (on the CPU Error{internal} otherwise): put factors into `scale`. The weight counts as
-// used until that backward, so that its gradient-ready event keeps its meaning.
+// gradient that reaches `loss` must be 1 (on the CPU Error{internal} otherwise): put factors into `scale`. The weight
+// counts as used until that backward, so that its gradient-ready event keeps its meaning.
 CrossEntropyResult linear_cross_entropy(Tape& tape, const Var& x, Parameter& weight, std::span<const int32_t> labels,
                                         const CrossEntropyOptions& options);
 

@@ -17,7 +17,8 @@ DropoutDraw::DropoutDraw(const char* op, const DropoutSite* site, int64_t rows) 
   const int64_t all = static_cast<int64_t>(site->keys.size()) * site->tokens_per_sample;
   const int64_t count = site->row_count < 0 ? all : site->row_count;
   const bool inside = site->first_row >= 0 && site->first_row + count <= all;
-  if (!site->positions.defined() || site->positions.numel() != all || !inside || count != rows || site->first_channel % 4 != 0) {
+  if (!site->positions.defined() || site->positions.numel() != all || !inside || count != rows ||
+      site->first_channel % 4 != 0) {
     fail(ErrorKind::internal,
          "{}: dropout site of {} samples x {} tokens, {} rows from {}, first channel {}, does not fit {} rows", op,
          site->keys.size(), site->tokens_per_sample, count, site->first_row, site->first_channel, rows);
@@ -45,8 +46,9 @@ CudaDropout DropoutDraw::cuda() const {
 
 void DropoutDraw::factors(int64_t row, int64_t begin, int64_t count, float* factors) const {
   row += first_row_;
-  dropout_factors_cpu(keys_[static_cast<size_t>(row / tokens_)], positions_.data<int32_t>()[row], first_channel_ + begin, count,
-                      dropout_threshold(p_), static_cast<float>(1.0 / (1.0 - p_)), factors);
+  dropout_factors_cpu(keys_[static_cast<size_t>(row / tokens_)], positions_.data<int32_t>()[row],
+                      first_channel_ + begin, count, dropout_threshold(p_), static_cast<float>(1.0 / (1.0 - p_)),
+                      factors);
 }
 
 void dropout_rows(const DropoutDraw& draw, const Tensor& x, const Tensor& y, bool add) {
@@ -55,7 +57,8 @@ void dropout_rows(const DropoutDraw& draw, const Tensor& x, const Tensor& y, boo
     dropout_rows_cpu(draw, x.data<float>(), x.row_stride(), x.rows(), x.cols(), add, y.data<float>(), y.row_stride());
     return;
   }
-  const CudaDropoutRows a{x.dtype(), x.rows(), x.cols(), x.raw(), x.row_stride(), y.raw(), y.row_stride(), add, draw.cuda()};
+  const CudaDropoutRows a{x.dtype(), x.rows(),       x.cols(), x.raw(),    x.row_stride(),
+                          y.raw(),   y.row_stride(), add,      draw.cuda()};
   cuda_device().run("dropout", &CudaBackend::dropout_rows, a);
 }
 

@@ -17,9 +17,9 @@ namespace farsight {
 // One place in the model where token dropout acts on rows [B * tokens_per_sample, C], or on a range of these rows
 // (activations sharded over the tensor axis).
 struct DropoutSite {
-  double p = 0.0;                      // in [0, 1); 0 = no dropout, nothing else is read then
-  std::span<const uint64_t> keys;      // [B] site_key of each sample; copied by the operations
-  Tensor positions;                    // i32 [B * tokens_per_sample] global row positions, on the device of the rows
+  double p = 0.0;                  // in [0, 1); 0 = no dropout, nothing else is read then
+  std::span<const uint64_t> keys;  // [B] site_key of each sample; copied by the operations
+  Tensor positions;                // i32 [B * tokens_per_sample] global row positions, on the device of the rows
   int64_t tokens_per_sample = 0;
   int64_t first_channel = 0;  // global channel of column 0 (tensor parallel shards); a multiple of 4
   int64_t first_row = 0;      // of the range

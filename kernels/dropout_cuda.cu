@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/dropout_cuda.h"
-
 #include "kernels/cuda/elementwise_cuda.h"
 #include "kernels/cuda/operations_cuda.h"
+#include "kernels/dropout_cuda.h"
 #include "kernels/random_cuda.h"
 
 namespace farsight::cuda {

@@ -163,18 +163,17 @@ Var add_positions(Tape& tape, const Var& x, Parameter* position_table, std::span
   Tensor y = Tensor::empty(in.shape(), in.dtype());
   gather(in, rows, position_table ? position_table->value : Tensor(), places, draw, y);
   const Var out = tape.variable(std::move(y), {x}, position_table != nullptr);
-  tape.record(out, {position_table},
-              [x, out, position_table, draw = std::move(draw), places = std::move(places)] {
-                if (position_table != nullptr) scatter(out.grad(), places, *position_table, draw);
-                if (!x.requires_grad()) return;
-                const Gradient dx = x.begin_gradient();
-                const bool add = dx.beta != 0.0F;
-                if (draw.active()) {
-                  dropout_rows(draw, out.grad(), dx.tensor, add);
-                } else {
-                  add ? add_rows(out.grad(), dx.tensor) : copy_rows(out.grad(), dx.tensor);
-                }
-              });
+  tape.record(out, {position_table}, [x, out, position_table, draw = std::move(draw), places = std::move(places)] {
+    if (position_table != nullptr) scatter(out.grad(), places, *position_table, draw);
+    if (!x.requires_grad()) return;
+    const Gradient dx = x.begin_gradient();
+    const bool add = dx.beta != 0.0F;
+    if (draw.active()) {
+      dropout_rows(draw, out.grad(), dx.tensor, add);
+    } else {
+      add ? add_rows(out.grad(), dx.tensor) : copy_rows(out.grad(), dx.tensor);
+    }
+  });
   return out;
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/embedding_cuda.h"
-
 #include "kernels/cuda/elementwise_cuda.h"
 #include "kernels/cuda/operations_cuda.h"
+#include "kernels/embedding_cuda.h"
 #include "kernels/random_cuda.h"
 
 namespace farsight::cuda {
@@ -52,8 +51,8 @@ __global__ void scatter_kernel(CudaScatterRows a) {
 int gather_rows(const CudaGatherRows* a, CudaStream stream) {
   return with_type("embedding", a->type, [&](auto element) {
     using T = decltype(element);
-    const bool packed = a->cols % kPack<T> == 0 && packable<T>(a->table, 0) && packable<T>(a->positional, 0) &&
-                        packable<T>(a->y, 0);
+    const bool packed =
+        a->cols % kPack<T> == 0 && packable<T>(a->table, 0) && packable<T>(a->positional, 0) && packable<T>(a->y, 0);
     return with_width<T>(packed, [&](auto n) {
       return launch("embedding", gather_kernel<T, n.value>, element_blocks(a->rows, a->cols, n.value), kElementThreads,
                     0, stream, *a);

@@ -14,8 +14,8 @@ struct CudaGatherRows {
   DType type;  // of the tables and y
   int64_t rows, cols;
   const void* table;
-  const int32_t* ids;       // [rows]; null: row n of the table
-  const void* positional;   // null: none
+  const int32_t* ids;      // [rows]; null: row n of the table
+  const void* positional;  // null: none
   const int32_t* position_ids;
   void* y;  // contiguous
   CudaDropout dropout;

@@ -25,8 +25,8 @@ void backward(const Tensor& x, const Tensor& dy, const Gradient& dx) {
                       dx.tensor.data<float>(), dx.tensor.row_stride());
     return;
   }
-  const CudaGeluBackward a{x.dtype(), x.rows(),        x.cols(),               x.raw(), x.row_stride(),
-                           dy.raw(),  dx.tensor.raw(), dx.tensor.row_stride(), add};
+  const CudaGeluBackward a{
+      x.dtype(), x.rows(), x.cols(), x.raw(), x.row_stride(), dy.raw(), dx.tensor.raw(), dx.tensor.row_stride(), add};
   cuda_device().run("gelu backward", &CudaBackend::gelu_backward, a);
 }
 
@@ -37,9 +37,7 @@ Var gelu(Tape& tape, const Var& x) {
   Tensor y = Tensor::empty(in.shape(), in.dtype());
   forward(in, y);
   const Var out = tape.variable(std::move(y), {x});
-  tape.record(out, {}, [x, out, in] {
-    backward(in, out.grad(), x.begin_gradient());
-  });
+  tape.record(out, {}, [x, out, in] { backward(in, out.grad(), x.begin_gradient()); });
   return out;
 }
 

@@ -56,8 +56,8 @@ void matmul(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor&
   const Sizes s = sizes_of(trans_a, trans_b, a, b, c, bias);
   if (s.m == 0 || s.n == 0) return;
   if (a.device() == Device::cpu) {
-    matmul(trans_a, trans_b, s.m, s.n, s.k, 1.0F, a.data<float>(), a.row_stride(), b.data<float>(), b.row_stride(), beta,
-           c.data<float>(), c.row_stride());
+    matmul(trans_a, trans_b, s.m, s.n, s.k, 1.0F, a.data<float>(), a.row_stride(), b.data<float>(), b.row_stride(),
+           beta, c.data<float>(), c.row_stride());
     if (bias.defined()) add_bias_cpu(bias.data<float>(), c.rows(), c.cols(), c.data<float>());
     return;
   }
@@ -65,8 +65,9 @@ void matmul(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor&
     if (beta == 0.0F) c.fill_zero();
     return;
   }
-  const CudaMatmul call{trans_a,   trans_b, s.m,     s.n,            s.k,       a.raw(), a.row_stride(), b.raw(),
-                        b.row_stride(), a.dtype(), beta, c.raw(), c.row_stride(), c.dtype(), bias.raw()};
+  const CudaMatmul call{trans_a,   trans_b,        s.m,       s.n,  s.k,     a.raw(),        a.row_stride(),
+                        b.raw(),   b.row_stride(), a.dtype(), beta, c.raw(), c.row_stride(), c.dtype(),
+                        bias.raw()};
   cuda_device().run("matmul", &CudaBackend::matmul, call);
 }
 

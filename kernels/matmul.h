@@ -15,9 +15,9 @@ namespace farsight {
 void matmul(Transpose trans_a, Transpose trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
             int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
-// The same on tensors that lie on one device; sizes and leading dimensions are theirs. On the CPU all are fp32. On a device
-// a and b are both f32 or both bf16, c is f32 or of their type, and sums are formed in fp32. bias: added to every row of
-// c, of the type of a and b; not defined() = none.
+// The same on tensors that lie on one device; sizes and leading dimensions are theirs. On the CPU all are fp32. On a
+// device a and b are both f32 or both bf16, c is f32 or of their type, and sums are formed in fp32. bias: added to
+// every row of c, of the type of a and b; not defined() = none.
 void matmul(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor& b, float beta, const Tensor& c,
             const Tensor& bias = {});
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products through cuBLASLt. One handle and one set of plans per thread and device; a plan is looked up by sizes,
-// types and strides, so that the steady step asks the library nothing.
+// Matrix products through cuBLASLt. One handle and one set of plans per thread and device; a plan is looked up by
+// sizes, types and strides, so that the steady step asks the library nothing.
 #include "kernels/matmul_cuda.h"
 
 #include <cublasLt.h>
@@ -48,15 +48,17 @@ struct Library {
 // cuBLASLt is column-major: what it calls A is our B, its B is our A, and its result is the transpose of ours.
 int layout(Owned<cublasLtMatrixLayout_t>& to, DType type, int64_t rows, int64_t cols, int64_t stride) {
   cublasLtMatrixLayout_t made = nullptr;
-  const int status = report_blas("matmul layout", cublasLtMatrixLayoutCreate(&made, native(type), static_cast<uint64_t>(cols),
-                                                                        static_cast<uint64_t>(rows), stride));
+  const int status =
+      report_blas("matmul layout", cublasLtMatrixLayoutCreate(&made, native(type), static_cast<uint64_t>(cols),
+                                                              static_cast<uint64_t>(rows), stride));
   to.reset(made);
   return status;
 }
 
 int describe(const CudaMatmul& p, Plan& plan) {
   cublasLtMatmulDesc_t operation = nullptr;
-  if (int s = report_blas("matmul descriptor", cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F))) return s;
+  if (int s = report_blas("matmul descriptor", cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F)))
+    return s;
   plan.operation.reset(operation);
   const auto set = [&](cublasLtMatmulDescAttributes_t what, const auto& value) {
     return report_blas("matmul attribute", cublasLtMatmulDescSetAttribute(operation, what, &value, sizeof(value)));
@@ -79,15 +81,15 @@ int choose_algorithm(Library& library, Plan& plan) {
   const Owned<cublasLtMatmulPreference_t> owner(preference);
   const size_t workspace = kWorkspace;
   if (int s = report_blas("matmul preference",
-                     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                          &workspace, sizeof(workspace)))) {
+                          cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                               &workspace, sizeof(workspace)))) {
     return s;
   }
   cublasLtMatmulHeuristicResult_t best{};
   int found = 0;
-  if (int s = report_blas("matmul heuristics",
-                     cublasLtMatmulAlgoGetHeuristic(library.handle, plan.operation.get(), plan.a.get(), plan.b.get(),
-                                                    plan.c.get(), plan.c.get(), preference, 1, &best, &found))) {
+  if (int s = report_blas("matmul heuristics", cublasLtMatmulAlgoGetHeuristic(
+                                                   library.handle, plan.operation.get(), plan.a.get(), plan.b.get(),
+                                                   plan.c.get(), plan.c.get(), preference, 1, &best, &found))) {
     return s;
   }
   if (found == 0) return failed(1, "matmul", "cuBLASLt has no algorithm for these sizes");
@@ -121,15 +123,17 @@ int matmul(const CudaMatmul* p, CudaStream stream) {
     plan = std::move(fresh);
   }
   if (p->bias != nullptr) {
-    if (int s = report_blas("matmul bias", cublasLtMatmulDescSetAttribute(
-                                          plan.operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof(p->bias)))) {
+    if (int s = report_blas("matmul bias",
+                            cublasLtMatmulDescSetAttribute(plan.operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                           &p->bias, sizeof(p->bias)))) {
       return s;
     }
   }
   const float alpha = 1.0F;
-  return report_blas("matmul", cublasLtMatmul(library->handle, plan.operation.get(), &alpha, p->b, plan.a.get(), p->a,
-                                         plan.b.get(), &p->beta, p->c, plan.c.get(), p->c, plan.c.get(), &plan.algorithm,
-                                         library->workspace, kWorkspace, reinterpret_cast<cudaStream_t>(stream)));
+  return report_blas(
+      "matmul", cublasLtMatmul(library->handle, plan.operation.get(), &alpha, p->b, plan.a.get(), p->a, plan.b.get(),
+                               &p->beta, p->c, plan.c.get(), p->c, plan.c.get(), &plan.algorithm, library->workspace,
+                               kWorkspace, reinterpret_cast<cudaStream_t>(stream)));
 }
 
 }  // namespace farsight::cuda

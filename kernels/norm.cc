@@ -99,8 +99,8 @@ struct Targets {
   bool add_residual = false, add_x = false;
 };
 
-void run_backward_cuda(const Call& call, const Targets& to, const Tensor& dy, const Tensor& dweight, const Tensor& dbias,
-                       const DropoutDraw& draw) {
+void run_backward_cuda(const Call& call, const Targets& to, const Tensor& dy, const Tensor& dweight,
+                       const Tensor& dbias, const DropoutDraw& draw) {
   CudaNormBackward a{};
   a.type = call.input.dtype();
   a.rows = call.size.rows;
@@ -151,12 +151,10 @@ void run_backward_cpu(const Call& call, const Targets& to, const Tensor& dy, con
 void run_backward(const Call& call, const Targets& to, const Tensor& dy, const DropoutDraw& draw) {
   if (call.size.rows == 0) return;
   const bool device = call.input.device() == Device::cuda;
-  const int64_t blocks =
-      device ? (call.size.rows + kCudaNormRows - 1) / kCudaNormRows : norm_blocks(call.size.rows);
+  const int64_t blocks = device ? (call.size.rows + kCudaNormRows - 1) / kCudaNormRows : norm_blocks(call.size.rows);
   const Tensor dweight = Tensor::empty({blocks, call.size.width});
   const Tensor dbias = call.bias == nullptr ? Tensor() : Tensor::empty(dweight.shape());
-  device ? run_backward_cuda(call, to, dy, dweight, dbias, draw)
-         : run_backward_cpu(call, to, dy, dweight, dbias, draw);
+  device ? run_backward_cuda(call, to, dy, dweight, dbias, draw) : run_backward_cpu(call, to, dy, dweight, dbias, draw);
   reduce_blocks(dweight, *call.weight);
   if (call.bias != nullptr) reduce_blocks(dbias, *call.bias);
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/norm_cuda.h"
-
 #include "kernels/cuda/elementwise_cuda.h"
 #include "kernels/cuda/operations_cuda.h"
 #include "kernels/cuda/reduce_cuda.h"
+#include "kernels/norm_cuda.h"
 #include "kernels/random_cuda.h"
 
 namespace farsight::cuda {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/optimizer_cuda.h"
-
 #include "kernels/cuda/operations_cuda.h"
 #include "kernels/cuda/reduce_cuda.h"
 #include "kernels/cuda/vector_cuda.h"
+#include "kernels/optimizer_cuda.h"
 
 namespace farsight::cuda {
 namespace {

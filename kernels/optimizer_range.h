@@ -25,8 +25,8 @@ void check_optimizer_ranges(const char* op, std::span<const OptimizerRange> rang
 // The ranges cut into pieces of at most 64 Ki elements, in order: units of work for threads.
 std::vector<OptimizerRange> optimizer_pieces(std::span<const OptimizerRange> ranges);
 
-// The ranges as a device wants them, and what must stay alive until the operation has been started. Ranges with the same
-// rate and decay are one group; `groups` lists one of each. Error{internal} for more groups than a device takes.
+// The ranges as a device wants them, and what must stay alive until the operation has been started. Ranges with the
+// same rate and decay are one group; `groups` lists one of each. Error{internal} for more groups than a device takes.
 struct CudaOptimizerPlan {
   CudaOptimizerPlan(const char* op, std::span<const OptimizerRange> ranges);
   std::vector<OptimizerRange> groups;

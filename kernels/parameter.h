@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trainable tensors of one rank in flat slabs on its device: values, and fp32 main gradients. Parameters lie in registration order,
-// so that a bucket of gradients is one contiguous range, and projections registered side by side (q, k, v) are one
-// matrix for the GEMM while each keeps its own name in checkpoints.
+// Trainable tensors of one rank in flat slabs on its device: values, and fp32 main gradients. Parameters lie in
+// registration order, so that a bucket of gradients is one contiguous range, and projections registered side by side
+// (q, k, v) are one matrix for the GEMM while each keeps its own name in checkpoints.
 #pragma once
 
 #include <cstdint>

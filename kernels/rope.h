@@ -18,8 +18,8 @@ struct RopeTable {
   Tensor cosine, sine;  // [N, head_width / 2] fp32
 };
 
-// positions i32, N in all: document-relative positions of the rows, on the device of the rows. Error{internal} for an odd
-// head width.
+// positions i32, N in all: document-relative positions of the rows, on the device of the rows. Error{internal} for an
+// odd head width.
 RopeTable rope_table(const Tensor& positions, double theta, int64_t head_width);
 
 // Rotates q [N, H * D] and k [N, Hkv * D] IN PLACE, values now and gradients in backward: the results share memory with

@@ -57,8 +57,8 @@ void on_device(const Tensor& from, const Tensor& to, bool add) {
     cuda_device().copy(from.raw(), to.raw(), from.bytes());
     return;
   }
-  const CudaRowsCopy a{from.rows(), from.cols(),     from.raw(), from.row_stride(), from.dtype(),
-                       to.raw(),    to.row_stride(), to.dtype(), add};
+  const CudaRowsCopy a{from.rows(),     from.cols(), from.raw(), from.row_stride(), from.dtype(), to.raw(),
+                       to.row_stride(), to.dtype(),  add};
   cuda_device().run("copy_rows", &CudaBackend::copy_rows, a);
 }
 
@@ -98,7 +98,8 @@ void add_rows(const Tensor& from, const Tensor& to) {
   if (from.device() == Device::cuda) {
     on_device(from, to, /*add=*/true);
   } else if (from.dtype() == DType::f32) {
-    to.dtype() == DType::f32 ? convert_rows<float, float>(from, to, true) : convert_rows<float, uint16_t>(from, to, true);
+    to.dtype() == DType::f32 ? convert_rows<float, float>(from, to, true)
+                             : convert_rows<float, uint16_t>(from, to, true);
   } else {
     to.dtype() == DType::f32 ? convert_rows<uint16_t, float>(from, to, true)
                              : convert_rows<uint16_t, uint16_t>(from, to, true);

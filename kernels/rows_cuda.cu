@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/rows_cuda.h"
-
 #include "kernels/cuda/elementwise_cuda.h"
 #include "kernels/cuda/operations_cuda.h"
+#include "kernels/rows_cuda.h"
 
 namespace farsight::cuda {
 namespace {
@@ -18,8 +17,7 @@ __global__ void copy_kernel(CudaRowsCopy a) {
 
 template <class T>
 __global__ void fill_kernel(CudaFill a) {
-  for_elements<1>(1, a.count,
-                  [&](int64_t, int64_t column) { static_cast<T*>(a.to)[column] = from_float<T>(a.value); });
+  for_elements<1>(1, a.count, [&](int64_t, int64_t column) { static_cast<T*>(a.to)[column] = from_float<T>(a.value); });
 }
 
 template <class From, class To>

@@ -26,8 +26,9 @@ void backward(const Tensor& gate_up, const Tensor& dy, const Gradient& d) {
                         d.tensor.data<float>(), d.tensor.row_stride());
     return;
   }
-  const CudaSwigluBackward a{gate_up.dtype(), dy.rows(),      dy.cols(),             gate_up.raw(), gate_up.row_stride(),
-                             dy.raw(),        d.tensor.raw(), d.tensor.row_stride(), add};
+  const CudaSwigluBackward a{
+      gate_up.dtype(),       dy.rows(), dy.cols(), gate_up.raw(), gate_up.row_stride(), dy.raw(), d.tensor.raw(),
+      d.tensor.row_stride(), add};
   cuda_device().run("swiglu backward", &CudaBackend::swiglu_backward, a);
 }
 

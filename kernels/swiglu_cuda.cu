@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/swiglu_cuda.h"
-
 #include "kernels/cuda/elementwise_cuda.h"
 #include "kernels/cuda/operations_cuda.h"
+#include "kernels/swiglu_cuda.h"
 
 namespace farsight::cuda {
 namespace {
@@ -61,8 +60,8 @@ int swiglu_forward(const CudaSwigluForward* a, CudaStream stream) {
 int swiglu_backward(const CudaSwigluBackward* a, CudaStream stream) {
   return with_type("swiglu backward", a->type, [&](auto element) {
     using T = decltype(element);
-    const bool packed = packable<T>(a->gate_up, a->stride) && packable<T>(a->dy, a->cols) &&
-                        packable<T>(a->d_gate_up, a->d_stride);
+    const bool packed =
+        packable<T>(a->gate_up, a->stride) && packable<T>(a->dy, a->cols) && packable<T>(a->d_gate_up, a->d_stride);
     return with_width<T>(packed, [&](auto n) {
       return launch("swiglu backward", backward_kernel<T, n.value>, element_blocks(a->rows, a->cols, n.value),
                     kElementThreads, 0, stream, *a);

@@ -146,7 +146,8 @@ Tensor Tensor::to(Device device) const {
   if (device == device_) return *this;
   if (!contiguous()) return clone().to(device);
   const Tensor t = empty(shape_, dtype_, tag_, device);
-  device == Device::cuda ? cuda_device().upload(base_, t.base_, bytes()) : cuda_device().download(base_, t.base_, bytes());
+  device == Device::cuda ? cuda_device().upload(base_, t.base_, bytes())
+                         : cuda_device().download(base_, t.base_, bytes());
   return t;
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A handle to a typed, row-major block of memory, of the host or of this rank's device, from a caching allocator. Copies
-// of a handle share storage.
-// Views narrow the leading or the last dimension and share storage too; a view that narrows the last dimension keeps
-// the row stride of its parent, every other tensor is contiguous.
+// A handle to a typed, row-major block of memory, of the host or of this rank's device, from a caching allocator.
+// Copies of a handle share storage. Views narrow the leading or the last dimension and share storage too; a view that
+// narrows the last dimension keeps the row stride of its parent, every other tensor is contiguous.
 //
 //   Tensor x = Tensor::empty({batch, tokens, width});
 //   float* row = x.data<float>() + t * x.row_stride();
@@ -66,7 +65,7 @@ class Tensor {
   Tensor narrow_last(int64_t begin, int64_t count) const;  // columns of the last dimension; keeps the row stride
   // The view of `shape` that begins where this tensor begins and goes on into what adjoins it in the same storage.
   Tensor spanning(Shape shape) const;
-  Tensor clone() const;                                    // contiguous copy
+  Tensor clone() const;  // contiguous copy
   // A contiguous tensor with these values on the other device; the tensor itself where it is there already. To a device
   // the host goes on at once and may change the original; to the host it waits.
   Tensor to(Device device) const;

@@ -30,8 +30,14 @@ AttentionQueries queries_of(const AttentionShard& shard) {
 
 AttentionKeys keys_of(const AttentionShard& shard, const KeyBlock& keys) {
   const SequenceRows rows = shard.batch.device_rows(keys.owner);
-  return {keys.k,        keys.v,           shard.batch.layout.count(keys.owner), shard.options.kv_heads, shard.width(),
-          shard.value_width, rows.positions, rows.documents};
+  return {keys.k,
+          keys.v,
+          shard.batch.layout.count(keys.owner),
+          shard.options.kv_heads,
+          shard.width(),
+          shard.value_width,
+          rows.positions,
+          rows.documents};
 }
 
 bool empty(const AttentionShard& shard, const KeyBlock& keys) {

@@ -92,12 +92,8 @@ class Problem {
   }
 
  private:
-  AttentionQueries queries() const {
-    return {q_, 1, tokens_, heads_, width_, positions_, {}, {}, {}, 0};
-  }
-  AttentionKeys keys() const {
-    return {k_, v_, tokens_, heads_, width_, width_, positions_, {}};
-  }
+  AttentionQueries queries() const { return {q_, 1, tokens_, heads_, width_, positions_, {}, {}, {}, 0}; }
+  AttentionKeys keys() const { return {k_, v_, tokens_, heads_, width_, width_, positions_, {}}; }
 
   AttentionSpec spec_;
   int64_t heads_, width_, tokens_, stride_;

@@ -38,6 +38,7 @@ DoctorCheck judge_sharing(const std::string& sharing, std::span<const RankReport
 
 // Checks of this node, for rank 0. check_disk writes and removes a file in `folder`.
 DoctorCheck check_launcher();
+DoctorCheck check_cuda();
 DoctorCheck check_memory();
 DoctorCheck check_disk(const std::string& folder);
 // CRC-32C, Philox, and hash vectors: their values are part of files and of training results.

@@ -18,6 +18,7 @@
 
 #include <fmt/format.h>
 
+#include "kernels/cuda/library.h"
 #include "kernels/fma_probe.h"
 #include "kernels/matmul.h"
 #include "kernels/parallel_for.h"
@@ -121,6 +122,29 @@ DoctorCheck check_launcher() {
   check.state = CheckState::warning;
   check.found = "neither mpirun nor srun is on the PATH: only one rank can be started";
   check.cure = "install openmpi-bin";
+  return check;
+}
+
+DoctorCheck check_cuda() {
+  const CudaLibrary& library = cuda_library();
+  DoctorCheck check{"CUDA devices", CheckState::ok, "", ""};
+  if (library.table == nullptr) {
+    check.found = fmt::format("none ({}); runs use the CPU", library.reason);
+    return check;
+  }
+  for (int32_t i = 0; i < library.devices; ++i) {
+    CudaDeviceInfo info{};
+    if (library.table->device_info(i, &info) != 0) {
+      check.state = CheckState::warning;
+      check.found += fmt::format("{}: {}; ", i, library.table->message());
+      check.cure = "see that nvidia-smi lists the device and that no other program holds it exclusively";
+      continue;
+    }
+    check.found += fmt::format("{}: {}, {} multiprocessors, capability {}.{}, {:.1f} GiB, bus {}; ", i, info.name,
+                               info.multiprocessors, info.capability / 10, info.capability % 10,
+                               static_cast<double>(info.total_bytes) / (1 << 30), info.bus_id);
+  }
+  check.found += "training on them is not in this version";
   return check;
 }
 

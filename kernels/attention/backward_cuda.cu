@@ -218,7 +218,9 @@ __global__ void __launch_bounds__(32 * TileShape<T>::kWarps, 1) query_kernel(Cud
 
 template <class T, int kWidth>
 struct KeyShared {
-  static constexpr int kRows = 16 * TileShape<T>::kWarps, kColumns = TileShape<T>::kColumns;
+  static constexpr int kRows = 16 * TileShape<T>::kWarps;
+  // Two results of 128 columns leave registers for no more.
+  static constexpr int kColumns = kWidth > 64 ? 32 : TileShape<T>::kColumns;
   static constexpr int kStride = kTileStride<T, kWidth>;
   T k[kRows * kStride];
   T v[kRows * kStride];
@@ -307,7 +309,8 @@ struct KeyBackward {
 
   __device__ void run() {
     load_tile<T, kWidth>(tile_source<T>(a.k, b, a.k_tokens, a.k_stride, kv_head, a.width), first, kRows, shared.k);
-    load_tile<T, kWidth>(tile_source<T>(a.v, b, a.k_tokens, a.v_stride, kv_head, a.value_width), first, kRows, shared.v);
+    load_tile<T, kWidth>(tile_source<T>(a.v, b, a.k_tokens, a.v_stride, kv_head, a.value_width), first, kRows,
+                         shared.v);
     commit_copies();
     const int64_t own = first + warp_index() * 16;
 #pragma unroll
@@ -337,7 +340,8 @@ struct KeyBackward {
     }
     wait_copies<0>();
     store_rows<kWidth>(dk, kScore == Score::additive ? 1.0F : a.scale, f.dk, f.gradient_type,
-                       b * a.k_tokens * f.dk_stride + kv_head * a.width, f.dk_stride, own, a.k_tokens, a.width, f.add_kv);
+                       b * a.k_tokens * f.dk_stride + kv_head * a.width, f.dk_stride, own, a.k_tokens, a.width,
+                       f.add_kv);
     store_rows<kWidth>(dv, 1.0F, f.dv, f.gradient_type, b * a.k_tokens * f.dv_stride + kv_head * a.value_width,
                        f.dv_stride, own, a.k_tokens, a.value_width, f.add_kv);
   }

@@ -21,8 +21,8 @@
 
 namespace farsight {
 
-// Query rows: row b * tokens + t of q holds query t of sample b, its columns [h * width, (h + 1) * width) are head h. All
-// tensors lie on one device; q may be a column view. On the CPU it is fp32, on a device fp32 or bf16.
+// Query rows: row b * tokens + t of q holds query t of sample b, its columns [h * width, (h + 1) * width) are head h.
+// All tensors lie on one device; q may be a column view. On the CPU it is fp32, on a device fp32 or bf16.
 struct AttentionQueries {
   Tensor q;                                             // [B * Tq, H * D]
   int64_t batch = 0, tokens = 0, heads = 0, width = 0;  // B, Tq, H, D
@@ -65,8 +65,8 @@ void attention_forward(const AttentionSpec& spec, const AttentionQueries& querie
 
 // What backward needs per query row, computed once from the final output:
 // row_term = dout . out - gL + gH H   (gH, gL not defined() = 0), [B, H, Tq]; 0 for rows with lse = -inf. This is D' of
-// the specification plus gH LSE: tiles form -gH (s - LSE) - row_term, so that s and LSE meet before they are multiplied.
-// out and dout [B * Tq, H * value_width], maybe column views; statistics fp32 [B, H, Tq].
+// the specification plus gH LSE: tiles form -gH (s - LSE) - row_term, so that s and LSE meet before they are
+// multiplied. out and dout [B * Tq, H * value_width], maybe column views; statistics fp32 [B, H, Tq].
 void attention_backward_rows(const Tensor& lse, const Tensor& out, const Tensor& dout, int64_t value_width,
                              const Tensor& grad_entropy, const Tensor& entropy, const Tensor& grad_lse,
                              const Tensor& row_term);
@@ -78,9 +78,9 @@ struct AttentionRowSaved {
   Tensor dout;          // [B * Tq, H * Dv]
 };
 
-// This block's contributions to dq (laid out like q), dk, dv (like k, v), and dscore_vectors [H, D] fp32 of the additive
-// score. Written over, or added to what is there; dscore_vectors are always added to. dq, dk and dv have one type: fp32,
-// or on a device that of q. Deterministic for any thread count. Rows with lse = -inf contribute nothing.
+// This block's contributions to dq (laid out like q), dk, dv (like k, v), and dscore_vectors [H, D] fp32 of the
+// additive score. Written over, or added to what is there; dscore_vectors are always added to. dq, dk and dv have one
+// type: fp32, or on a device that of q. Deterministic for any thread count. Rows with lse = -inf contribute nothing.
 struct AttentionGradients {
   Tensor dq, dk, dv;
   Tensor dscore_vectors;

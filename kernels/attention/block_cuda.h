@@ -30,19 +30,19 @@ struct CudaAttention {
   const int32_t *q_positions, *k_positions;
   const int32_t *q_documents, *k_documents;  // null: one document
   const CudaRowBounds *q_bounds, *k_bounds;
-  int32_t low, high;          // visible iff low <= query position - key position <= high
-  float scale;                // of the dot product
-  bool additive;              // the other score
-  const void* score_vectors;  // [H, D]
-  const float* slopes;        // [H] ALiBi, null: none
+  int32_t low, high;             // visible iff low <= query position - key position <= high
+  float scale;                   // of the dot product
+  bool additive;                 // the other score
+  const void* score_vectors;     // [H, D]
+  const float* slopes;           // [H] ALiBi, null: none
   const uint64_t* dropout_keys;  // [B], null: no dropout
   uint32_t first_head, threshold;
   float keep;
   bool entropy;
 };
 
-// Merges the keys into the row state (m, l, u [B, H, Tq], o [B, Tq, H, Dv]); `fresh`: the state is empty and need not be
-// read. With `out` the rows are complete: out and lse (and entropy) are written, the state is not and may be null.
+// Merges the keys into the row state (m, l, u [B, H, Tq], o [B, Tq, H, Dv]); `fresh`: the state is empty and need not
+// be read. With `out` the rows are complete: out and lse (and entropy) are written, the state is not and may be null.
 struct CudaAttentionForward {
   CudaAttention a;
   float *m, *l, *u, *o;

@@ -29,7 +29,8 @@ struct Call {
   CudaAttention a{};
 
   Call(const AttentionSpec& spec, const AttentionQueries& q, const AttentionKeys& k) {
-    const Tensor q_documents = spec.documents ? q.documents : Tensor(), k_documents = spec.documents ? k.documents : Tensor();
+    const Tensor q_documents = spec.documents ? q.documents : Tensor(),
+                 k_documents = spec.documents ? k.documents : Tensor();
     q_bounds = row_bounds(q.batch, q.tokens, q.positions, q_documents);
     k_bounds = row_bounds(q.batch, k.tokens, k.positions, k_documents);
     if (!spec.alibi_slopes.empty()) slopes = device_copy(spec.alibi_slopes);
@@ -117,9 +118,10 @@ void attention_backward_rows_cuda(const Tensor& lse, const Tensor& out, const Te
                                   const Tensor& grad_entropy, const Tensor& entropy, const Tensor& grad_lse,
                                   const Tensor& row_term) {
   expect_together("attention_backward_rows", {&out, &dout});
-  const CudaAttentionRowTerms a{out.dtype(),       lse.dim(0),      lse.dim(2),        lse.dim(1), value_width,
-                                floats(lse),       out.raw(),       out.row_stride(),  dout.raw(), dout.row_stride(),
-                                floats(grad_entropy), floats(entropy), floats(grad_lse), floats(row_term)};
+  const CudaAttentionRowTerms a{
+      out.dtype(),          lse.dim(0),      lse.dim(2),       lse.dim(1),      value_width,
+      floats(lse),          out.raw(),       out.row_stride(), dout.raw(),      dout.row_stride(),
+      floats(grad_entropy), floats(entropy), floats(grad_lse), floats(row_term)};
   cuda_device().run("attention row terms", &CudaBackend::attention_row_terms, a);
 }
 

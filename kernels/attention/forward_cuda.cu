@@ -98,9 +98,7 @@ struct Forward {
       }
     }
   }
-  __device__ int64_t output(int half) const {
-    return ((b * a.q_tokens + query(half)) * a.heads + h) * a.value_width;
-  }
+  __device__ int64_t output(int half) const { return ((b * a.q_tokens + query(half)) * a.heads + h) * a.value_width; }
 
   // Scores of the pairs of this thread, masked ones -inf.
   __device__ void scores(float (&s)[kTiles][4], int buffer, int64_t tile, bool masked) {
@@ -196,9 +194,8 @@ struct Forward {
           if (a.entropy) f.row_entropy[at] = seen ? logf(l) - u / l : 0.0F;
         }
       }
-      const int64_t row = f.out == nullptr
-                              ? output(half)
-                              : (b * a.q_tokens + query(half)) * f.out_stride + h * a.value_width;
+      const int64_t row =
+          f.out == nullptr ? output(half) : (b * a.q_tokens + query(half)) * f.out_stride + h * a.value_width;
 #pragma unroll
       for (int n = 0; n < kWidth / 8; ++n) {
 #pragma unroll

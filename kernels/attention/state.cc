@@ -107,7 +107,8 @@ void attention_backward_rows(const Tensor& lse, const Tensor& out, const Tensor&
       terms[s] = 0.0F;
       if (row_lse[s] == kMinusInfinity) continue;
       const int64_t offset = at.head * value_width;
-      float term = dot(dx + at.token * dout.row_stride() + offset, x + at.token * out.row_stride() + offset, value_width);
+      float term =
+          dot(dx + at.token * dout.row_stride() + offset, x + at.token * out.row_stride() + offset, value_width);
       if (gl != nullptr) term -= gl[s];
       if (gh != nullptr) term += gh[s] * h[s];
       terms[s] = term;

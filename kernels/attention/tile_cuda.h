@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the attention kernels are made of: tiles in shared memory, products of a warp's 16 rows with a tile, and the
-// policies of a pair. Results are spread over a warp as in kernels/cuda/mma_cuda.h whatever the type: bf16 multiplies on
-// the tensor cores, fp32 with plain arithmetic (for parity with the CPU, not for speed).
+// policies of a pair. Results are spread over a warp as in kernels/cuda/mma_cuda.h whatever the type: bf16 multiplies
+// on the tensor cores, fp32 with plain arithmetic (for parity with the CPU, not for speed).
 //
-// The kernels that give dq and dk, dv both use "rows" for the 16 rows of a warp and "columns" for the other side; in one
-// the rows are queries, in the other keys.
+// The kernels that give dq and dk, dv both use "rows" for the 16 rows of a warp and "columns" for the other side; in
+// one the rows are queries, in the other keys.
 #pragma once
 
 #include <cstdint>
@@ -48,14 +48,14 @@ __device__ TileSource tile_source(const void* data, int64_t b, int64_t tokens, i
   return {static_cast<const T*>(data) + b * tokens * stride + head * width, stride, tokens, width};
 }
 
-// Rows [first, first + rows) of the source into a tile; what lies outside of it becomes zero. Asynchronous where the rows
-// allow 16-byte copies; complete after wait_copies and a barrier of the block.
+// Rows [first, first + rows) of the source into a tile; what lies outside of it becomes zero. Asynchronous where the
+// rows allow 16-byte copies; complete after wait_copies and a barrier of the block.
 template <class T, int kWidth>
 __device__ void load_tile(const TileSource& source, int64_t first, int rows, T* tile) {
   constexpr int kPiece = 16 / static_cast<int>(sizeof(T));
   constexpr int kPieces = kWidth / kPiece;
-  const bool aligned = reinterpret_cast<uintptr_t>(source.data) % 16 == 0 && source.stride % kPiece == 0 &&
-                       source.width % kPiece == 0;
+  const bool aligned =
+      reinterpret_cast<uintptr_t>(source.data) % 16 == 0 && source.stride % kPiece == 0 && source.width % kPiece == 0;
   for (int i = static_cast<int>(threadIdx.x); i < rows * kPieces; i += static_cast<int>(blockDim.x)) {
     const int row = i / kPieces, column = i % kPieces * kPiece;
     const bool inside = first + row < source.tokens && column < source.width;
@@ -88,16 +88,15 @@ __device__ inline float row_max(float x) {
   return max_or_nan(x, __shfl_xor_sync(kWholeWarp, x, 2));
 }
 
-// Products of 16 rows of a warp. nt: acc += A B^T, A 16 rows and B 8 * kTiles rows of kWidth channels. pn: acc += P B, P
-// a result of 16 x 8 * kDepth, B 8 * kDepth rows of kWidth channels; `scratch` holds 16 x (8 * kDepth + 1) floats of the
-// warp where P is not handed over in registers.
+// Products of 16 rows of a warp. nt: acc += A B^T, A 16 rows and B 8 * kTiles rows of kWidth channels. pn: acc += P B,
+// P a result of 16 x 8 * kDepth, B 8 * kDepth rows of kWidth channels; `scratch` holds 16 x (8 * kDepth + 1) floats of
+// the warp where P is not handed over in registers.
 template <class T, int kWidth>
 struct Products;
 
 template <int kWidth>
 struct Products<bf16, kWidth> {
   static constexpr int kStride = kTileStride<bf16, kWidth>;
-  static constexpr bool kScratch = false;
 
   template <int kTiles>
   __device__ static void nt(float (&acc)[kTiles][4], const bf16* a, const bf16* b) {
@@ -153,7 +152,6 @@ __device__ void spread_rows(const float (&p)[kDepth][4], float* scratch) {
 template <int kWidth>
 struct Products<float, kWidth> {
   static constexpr int kStride = kTileStride<float, kWidth>;
-  static constexpr bool kScratch = true;
 
   template <int kTiles>
   __device__ static void nt(float (&acc)[kTiles][4], const float* a, const float* b) {
@@ -255,7 +253,8 @@ __device__ inline CudaRowBounds row_bounds(const CudaRowBounds* bounds, int64_t 
 struct TileVisibility {
   bool any, all;
 };
-__device__ inline TileVisibility tile_visibility(const CudaAttention& a, const CudaRowBounds& q, const CudaRowBounds& k) {
+__device__ inline TileVisibility tile_visibility(const CudaAttention& a, const CudaRowBounds& q,
+                                                 const CudaRowBounds& k) {
   const int64_t smallest = int64_t{q.position_min} - k.position_max;
   const int64_t largest = int64_t{q.position_max} - k.position_min;
   const bool documents = a.q_documents != nullptr;
@@ -291,8 +290,8 @@ struct ColumnPlaces {
 };
 
 template <int kColumns>
-__device__ void load_places(const int32_t* positions, const int32_t* documents, int64_t b, int64_t tokens, int64_t first,
-                            ColumnPlaces<kColumns>& to) {
+__device__ void load_places(const int32_t* positions, const int32_t* documents, int64_t b, int64_t tokens,
+                            int64_t first, ColumnPlaces<kColumns>& to) {
   for (int i = static_cast<int>(threadIdx.x); i < kColumns; i += static_cast<int>(blockDim.x)) {
     const bool inside = first + i < tokens;
     const int64_t at = b * tokens + first + i;

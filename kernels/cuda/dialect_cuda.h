@@ -45,8 +45,9 @@ int launch(const char* name, void (*kernel)(Arguments), dim3 blocks, int threads
            CudaStream stream, const Arguments& arguments) {
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return 0;
   if (shared_bytes > 48 * 1024) {
-    const auto error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                            cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+    const auto error =
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(shared_bytes));
     if (error != cudaSuccess) return report(name, error);
   }
   kernel<<<blocks, threads, static_cast<size_t>(shared_bytes), reinterpret_cast<cudaStream_t>(stream)>>>(arguments);

@@ -17,7 +17,8 @@ __device__ void for_elements(int64_t rows, int64_t cols, const Body& body) {
   const int64_t packs = cols / N;
   const int64_t all = rows * packs;
   const int64_t step = int64_t{gridDim.x} * kElementThreads;
-  for (int64_t i = blockIdx.x * int64_t{kElementThreads} + threadIdx.x; i < all; i += step) body(i / packs, i % packs * N);
+  for (int64_t i = blockIdx.x * int64_t{kElementThreads} + threadIdx.x; i < all; i += step)
+    body(i / packs, i % packs * N);
 }
 
 inline dim3 element_blocks(int64_t rows, int64_t cols, int n) {

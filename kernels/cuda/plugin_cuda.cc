@@ -56,8 +56,8 @@ int stream_create(int32_t high_priority, CudaStream* stream) {
   int least = 0, greatest = 0;
   if (int s = report("stream priorities", cudaDeviceGetStreamPriorityRange(&least, &greatest))) return s;
   cudaStream_t created = nullptr;
-  const int status = report("a stream", cudaStreamCreateWithPriority(&created, cudaStreamNonBlocking,
-                                                                     high_priority != 0 ? greatest : least));
+  const int status = report(
+      "a stream", cudaStreamCreateWithPriority(&created, cudaStreamNonBlocking, high_priority != 0 ? greatest : least));
   *stream = reinterpret_cast<CudaStream>(created);
   return status;
 }

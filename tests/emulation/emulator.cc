@@ -36,7 +36,7 @@ struct PendingCopy {
 };
 
 struct ThreadState {
-  std::vector<PendingCopy> open;                  // not committed yet
+  std::vector<PendingCopy> open;                 // not committed yet
   std::deque<std::vector<PendingCopy>> pending;  // groups under way
   Index3 index;
   Wait wait = Wait::none;
@@ -229,7 +229,8 @@ void run_grid(const char* name, Index3 blocks, int threads, int64_t shared_bytes
   if (threads < kLanes || threads > 1024 || threads % kLanes != 0) {
     throw std::runtime_error(where + std::to_string(threads) + " threads in a block");
   }
-  if (shared_bytes > 227 * 1024) throw std::runtime_error(where + std::to_string(shared_bytes) + " bytes of shared memory");
+  if (shared_bytes > 227 * 1024)
+    throw std::runtime_error(where + std::to_string(shared_bytes) + " bytes of shared memory");
   block.threads = {static_cast<unsigned>(threads), 1, 1};
   block.grid = blocks;
   block.body = &body;

@@ -32,8 +32,8 @@ void sync_block();
 void sync_warp();
 // `bytes` (at most 16) of `value` from lane `source` of the same warp. All lanes take part.
 void exchange(const void* value, void* result, int bytes, int source);
-// body(all inputs of the warp [32][input_bytes], all results [32][output_bytes]) runs once per warp; every lane hands in
-// its input and gets its result.
+// body(all inputs of the warp [32][input_bytes], all results [32][output_bytes]) runs once per warp; every lane hands
+// in its input and gets its result.
 void warp_collective(const void* input, int input_bytes, void* output, int output_bytes,
                      void (*body)(const std::byte* inputs, std::byte* outputs));
 

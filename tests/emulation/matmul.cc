@@ -30,8 +30,8 @@ void multiply(const CudaMatmul& p) {
   const auto b = read_matrix(p.type, p.b, tb ? p.n : p.k, tb ? p.k : p.n, p.ldb);
   std::vector<float> c(static_cast<size_t>(p.m * p.n));
   if (p.beta != 0.0F) c = read_matrix(p.c_type, p.c, p.m, p.n, p.ldc);
-  farsight::matmul(p.trans_a, p.trans_b, p.m, p.n, p.k, 1.0F, a.data(), ta ? p.m : p.k, b.data(), tb ? p.k : p.n, p.beta, c.data(),
-         p.n);
+  farsight::matmul(p.trans_a, p.trans_b, p.m, p.n, p.k, 1.0F, a.data(), ta ? p.m : p.k, b.data(), tb ? p.k : p.n,
+                   p.beta, c.data(), p.n);
   for (int64_t i = 0; i < p.m; ++i) {
     for (int64_t j = 0; j < p.n; ++j) {
       const float value = c[static_cast<size_t>(i * p.n + j)] + (p.bias == nullptr ? 0.0F : read(p.type, p.bias, j));

@@ -86,10 +86,8 @@ int64_t counted_forward_tiles(const AttentionCase& c, int64_t* full) {
                                  Tensor::zeros({1}, DType::i64),
                                  {},
                                  0};
-  const AttentionKeys keys{x,       x,
-                           a.keys,  a.kv_heads,
-                           a.width, a.value_width,
-                           device_copy(a.key_positions), device_copy(a.key_documents)};
+  const AttentionKeys keys{
+      x, x, a.keys, a.kv_heads, a.width, a.value_width, device_copy(a.key_positions), device_copy(a.key_documents)};
   auto state = AttentionState::create(1, a.queries, a.heads, a.value_width, false);
   state.reset();
   const CountedTiles counted;

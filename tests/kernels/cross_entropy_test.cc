@@ -88,12 +88,7 @@ Result run(const Problem& p, int64_t chunk_rows, double scale, int64_t margin = 
   options.chunk_rows = chunk_rows;
   const CrossEntropyResult r = linear_cross_entropy(tape, x, w, p.labels, options);
   tape.backward(r.loss);
-  return {to_vec(r.loss.value()).front(),
-          r.loss_sum(),
-          r.nll_sum(),
-          r.valid,
-          to_vec(x.grad()),
-          to_vec(w.grad)};
+  return {to_vec(r.loss.value()).front(), r.loss_sum(), r.nll_sum(), r.valid, to_vec(x.grad()), to_vec(w.grad)};
 }
 
 Vec scaled(Vec v, double factor) {
@@ -334,7 +329,8 @@ TEST(CrossEntropyShards, UnevenVocabularySlicesEqualTheWhole) {
         const Var x = tape.input(to_tensor(p.x, {8, 5}), true);
         const auto r = linear_cross_entropy(tape, x, w, p.labels, {1.0, static_cast<float>(smoothing), 3, &shard});
         tape.backward(r.loss);
-        results[static_cast<size_t>(rank)] = {0.0, r.loss_sum(), r.nll_sum(), r.valid, to_vec(x.grad()), to_vec(w.grad)};
+        results[static_cast<size_t>(rank)] = {0.0,     r.loss_sum(),     r.nll_sum(),
+                                              r.valid, to_vec(x.grad()), to_vec(w.grad)};
       };
       std::vector<std::thread> threads;
       for (int64_t rank = 0; rank < ranks; ++rank) threads.emplace_back(rank_main, rank);

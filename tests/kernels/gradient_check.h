@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations against fp64 oracles: forward values, and gradients by central differences of the oracle. Every test that
-// uses OnEveryTarget runs once per instruction set that this machine has, and, where a CUDA plugin can be used (ctest names
-// the emulated one), on the device in fp32 and in bf16.
+// uses OnEveryTarget runs once per instruction set that this machine has, and, where a CUDA plugin can be used (ctest
+// names the emulated one), on the device in fp32 and in bf16.
 #pragma once
 
 #include <algorithm>

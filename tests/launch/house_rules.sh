@@ -57,6 +57,7 @@ check_habits() {
 # includes both headers: the linker keeps one destructor for the two.
 check_names() {
   grep_in '\.h$' '' '^(template <.*> )?(struct|class|union|enum( class| struct)?) [A-Za-z_0-9]+[^;]*(\{|$)' |
+    grep -vE '(struct|class) [A-Za-z_0-9]+<' |  # a specialisation is no second type
     sed -E 's/alignas\(.*\) //; s/^([^:]*:[0-9]+):.*(struct|class|union|enum) ([A-Za-z_0-9]+).*/\1:\3/' |
     awk -F: 'seen[$3]++' | report 'a type has one definition'
 }

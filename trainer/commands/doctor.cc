@@ -45,7 +45,7 @@ std::vector<RankReport> gather(Communicator& world, const RankReport& mine) {
 int report(const std::vector<RankReport>& ranks, const std::string& sharing, bool json, std::ostream& out) {
   std::vector<DoctorCheck> checks = judge_ranks(ranks);
   checks.push_back(judge_sharing(sharing, ranks));
-  for (DoctorCheck check : {check_launcher(), check_memory(), check_disk("."), check_vectors()})
+  for (DoctorCheck check : {check_launcher(), check_cuda(), check_memory(), check_disk("."), check_vectors()})
     checks.push_back(std::move(check));
   out << (json ? doctor_json(ranks, checks) : doctor_text(ranks, checks)) << std::flush;
   const bool failed = std::any_of(checks.begin(), checks.end(),
