@@ -105,10 +105,19 @@ void AttentionShard::forward_block(AttentionState& state, const KeyBlock& keys) 
   attention_forward_block(spec, queries_of(*this), keys_of(*this, keys), state);
 }
 
-void AttentionShard::finish(const AttentionState& state, const Tensor& out) {
+void AttentionShard::make_statistics() {
   const Shape statistics{batch.batch, options.heads, tokens()};
   lse = Tensor::empty(statistics, DType::f32, MemoryTag::attention);
   if (spec.entropy) entropy = Tensor::empty(statistics, DType::f32, MemoryTag::attention);
+}
+
+void AttentionShard::attend(const KeyBlock& keys, const Tensor& out) {
+  make_statistics();
+  attention_forward(spec, queries_of(*this), keys_of(*this, keys), out, lse, entropy);
+}
+
+void AttentionShard::finish(const AttentionState& state, const Tensor& out) {
+  make_statistics();
   attention_finish(state, out, lse, entropy);
 }
 
@@ -162,7 +171,7 @@ ProgressScope::ProgressScope(Communicator& group) {
 ProgressScope::~ProgressScope() { set_attention_progress(nullptr, nullptr); }
 
 Tensor gradient_target(const Var& input) {
-  if (!input.requires_grad()) return Tensor::zeros(input.shape());
+  if (!input.requires_grad()) return Tensor::zeros(input.shape(), input.value().dtype());
   const Gradient gradient = input.begin_gradient();
   if (gradient.beta == 0.0F) gradient.tensor.fill_zero();
   return gradient.tensor;

@@ -36,11 +36,16 @@ struct AttentionShard {
   // The same queries, only the heads of these key heads, before `finish`.
   AttentionShard of_key_heads(int64_t first, int64_t count) const;
 
+  // The whole attention where all keys are one block.
+  void attend(const KeyBlock& keys, const Tensor& out);
   AttentionState start() const;
   // Merges a block into the state; nothing where either side has no tokens.
   void forward_block(AttentionState& state, const KeyBlock& keys) const;
   // Normalises into `out` [B*n, heads * Dv], which may be a column view or the memory of state.o.
   void finish(const AttentionState& state, const Tensor& out);
+
+ private:
+  void make_statistics();
 };
 
 // Checks the arguments of a scheme against the layout and builds the shard of all heads. Throws Error{internal} naming

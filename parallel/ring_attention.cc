@@ -45,6 +45,12 @@ void RingAttention::forward() {
 
 void RingAttention::compute() {
   const ProgressScope scope(ring);
+  const Shape shape{shard.q.rows(), shard.options.heads * shard.value_width};
+  if (geometry.hops == 0 && shard.q.device() == Device::cuda) {  // the row state stays in registers
+    out = Tensor::empty(shape, shard.q.dtype(), MemoryTag::attention);
+    shard.attend(own(), out);
+    return;
+  }
   AttentionState state = shard.start();
   if (geometry.hops == 0) {
     shard.forward_block(state, own());
@@ -56,7 +62,7 @@ void RingAttention::compute() {
       rotation.finish();
     }
   }
-  out = state.o.view({shard.q.rows(), shard.options.heads * shard.value_width});
+  out = shard.q.dtype() == DType::f32 ? state.o.view(shape) : Tensor::empty(shape, shard.q.dtype());
   shard.finish(state, out);
 }
 

@@ -35,6 +35,7 @@ const Tensor& RowGathering::wait() {
 RowReduction::RowReduction(const TensorGroup& group, const Tensor& partial) : partial_(partial) {
   if (!group.sequence) {
     own_ = partial;
+    if (group.comm->size() == 1) return;
     request_ = group.comm->all_reduce_async(own_.span<float>(), ReduceOp::sum);
     return;
   }
@@ -44,7 +45,7 @@ RowReduction::RowReduction(const TensorGroup& group, const Tensor& partial) : pa
 }
 
 const Tensor& RowReduction::wait() {
-  request_->wait();
+  if (request_) request_->wait();
   partial_ = Tensor();
   return own_;
 }

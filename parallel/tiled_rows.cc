@@ -6,19 +6,20 @@
 
 #include "kernels/error.h"
 #include "kernels/linear_products.h"
+#include "kernels/rows.h"
 #include "parallel/row_exchange.h"
 
 namespace farsight {
 namespace {
 
 Tensor run_forward(const Tensor& rows, int64_t chunk, int64_t width, const RowFunction& compute) {
-  const Tensor y = Tensor::empty({rows.rows(), width});
+  const Tensor y = Tensor::empty({rows.rows(), width}, rows.dtype());
   for (int64_t begin = 0; begin < rows.rows(); begin += chunk) {
     const int64_t count = std::min(chunk, rows.rows() - begin);
     Tape tape(/*recording=*/false);
     const Var part = compute(tape, tape.input(rows.narrow(begin, count)));
     expect_shape("tiled_rows", "result", part.value(), {count, width});
-    std::copy_n(part.value().data<float>(), part.value().numel(), y.data<float>() + begin * width);
+    copy_rows(part.value(), y.narrow(begin, count));
   }
   return y;
 }
@@ -33,14 +34,14 @@ Var seeded(Tape& tape, const Var& out, const Tensor& dy) {
 }
 
 Tensor run_backward(const Tensor& rows, const Tensor& dy, int64_t chunk, const RowFunction& compute) {
-  const Tensor dx = Tensor::empty(rows.shape());
+  const Tensor dx = Tensor::empty(rows.shape(), rows.dtype());
   for (int64_t begin = 0; begin < rows.rows(); begin += chunk) {
     const int64_t count = std::min(chunk, rows.rows() - begin);
     Tape tape;
     const Var x = tape.input(rows.narrow(begin, count), /*requires_grad=*/true);
     const Var root = seeded(tape, compute(tape, x), dy.narrow(begin, count));
     tape.backward(root);
-    std::copy_n(x.grad().data<float>(), x.grad().numel(), dx.data<float>() + begin * dx.cols());
+    copy_rows(x.grad(), dx.narrow(begin, count));
   }
   return dx;
 }

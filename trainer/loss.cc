@@ -3,19 +3,27 @@
 
 #include <vector>
 
+#include "kernels/rows.h"
+
 namespace farsight {
 namespace {
 
 void add_constant(const Gradient& gradient, float value) {
-  float* out = gradient.tensor.data<float>();
-  for (int64_t i = 0; i < gradient.tensor.numel(); ++i) out[i] = value + (gradient.beta == 0.0F ? 0.0F : out[i]);
+  if (gradient.beta == 0.0F) {
+    fill(gradient.tensor, value);
+    return;
+  }
+  const Tensor constant = Tensor::empty(gradient.tensor.shape());
+  fill(constant, value);
+  add_rows(constant, gradient.tensor);
 }
 
 }  // namespace
 
 double sum_of(const Tensor& values) {
   double sum = 0.0;
-  for (const float v : values.span<float>()) sum += static_cast<double>(v);
+  const Tensor host = values.to(Device::cpu);
+  for (const float v : host.span<float>()) sum += static_cast<double>(v);
   return sum;
 }
 
@@ -27,10 +35,10 @@ Var weighted_sum(Tape& tape, std::span<const LossTerm> terms) {
     needs_gradient |= term.values.requires_grad();
   }
   Tensor value = Tensor::empty({1});
-  *value.data<float>() = static_cast<float>(total);
+  fill(value, static_cast<float>(total));
   Var root = tape.input(std::move(value), tape.recording() && needs_gradient);
   tape.record(root, {}, [root, kept = std::vector<LossTerm>(terms.begin(), terms.end())] {
-    const float seed = *root.grad().data<float>();
+    const auto seed = static_cast<float>(sum_of(root.grad()));
     for (const auto& term : kept) {
       if (term.values.requires_grad()) add_constant(term.values.begin_gradient(), seed * term.weight);
     }

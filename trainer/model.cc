@@ -26,6 +26,7 @@ struct LanguageModel::PassState {
   ModelPass pass;
   TensorGroup tensor;
   RopeTable rope;
+  Tensor positions;  // of this rank's tokens, where the operations run
 
   bool sharded() const { return tensor.comm->size() > 1; }
   // Rows that this rank holds between blocks.
@@ -35,7 +36,6 @@ struct LanguageModel::PassState {
     return batch.sequence->keys(pass.seed, pass.step, layer, site);
   }
   DropoutSite dropout(double p, const std::vector<uint64_t>& site_keys) const {
-    const Tensor& positions = batch.rows->positions;
     DropoutSite site{pass.training ? p : 0.0, site_keys, positions, positions.dim(1)};
     site.first_row = first_row();
     site.row_count = row_count();
@@ -176,9 +176,9 @@ Var LanguageModel::head_loss(Tape& tape, const Var& x, const PassState& state, M
 ModelLoss LanguageModel::loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, const ModelPass& pass) {
   const TensorGroup tensor{&mesh.tp(), sharding_.sequence_parallel && mesh.tp().size() > 1,
                            static_cast<int64_t>(batch.inputs.size())};
-  auto state = std::make_shared<PassState>(PassState{&mesh, batch, pass, tensor, {}});
+  auto state = std::make_shared<PassState>(PassState{&mesh, batch, pass, tensor, {}, batch.rows->positions.to(current_device())});
   if (spec_.position == PositionKind::rope) {
-    state->rope = rope_table(batch.rows->relative, spec_.rope_theta, spec_.head_width);
+    state->rope = rope_table(batch.rows->relative.to(current_device()), spec_.rope_theta, spec_.head_width);
   }
   Stream stream{Var(), embed(tape, *state)};
   std::vector<LossTerm> terms(1);
