@@ -71,10 +71,11 @@ struct BatchStream::State {
     const int64_t positions = total_size(plan.ranges);
     batch.micro.resize(static_cast<size_t>(micro_steps()));
     for (MicroBatch& micro : batch.micro) {
-      micro.inputs = Tensor::zeros({plan.micro_batch, positions}, DType::i32, MemoryTag::data);
-      micro.labels = Tensor::zeros({plan.micro_batch, positions}, DType::i32, MemoryTag::data);
+      micro.inputs = Tensor::zeros({plan.micro_batch, positions}, DType::i32, MemoryTag::data, Device::cpu);
+      micro.labels = Tensor::zeros({plan.micro_batch, positions}, DType::i32, MemoryTag::data, Device::cpu);
       if (corpus->pack() == Pack::documents) {
-        micro.documents = Tensor::zeros({plan.micro_batch, corpus->sequence()}, DType::i32, MemoryTag::data);
+        micro.documents =
+            Tensor::zeros({plan.micro_batch, corpus->sequence()}, DType::i32, MemoryTag::data, Device::cpu);
       }
       micro.sample_ids.assign(static_cast<size_t>(plan.micro_batch), kNoSample);
     }

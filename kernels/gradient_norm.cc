@@ -99,10 +99,12 @@ double largest_magnitude(std::span<const float> values) {
 namespace {
 
 double norm_on_device(const Tensor& values, CudaReduction reduction) {
-  const Tensor partial = Tensor::empty({kCudaNormBlocks}, DType::f64), result = Tensor::empty({1}, DType::f64);
+  const int64_t blocks = cuda_norm_blocks(values.numel());
+  const Tensor partial = Tensor::empty({blocks}, DType::f64), result = Tensor::empty({1}, DType::f64);
   const CudaSlabNorm a{values.numel(),
                        static_cast<const float*>(values.raw()),
                        reduction,
+                       blocks,
                        static_cast<double*>(partial.raw()),
                        static_cast<double*>(result.raw()),
                        1.0,

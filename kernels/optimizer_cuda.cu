@@ -84,7 +84,7 @@ __device__ double block_join_norm(CudaReduction reduction, double value, double*
 
 __global__ void norm_kernel(CudaSlabNorm a) {
   __shared__ double scratch[32];
-  const int64_t share = ceil_div(a.count, kCudaNormBlocks);
+  const int64_t share = ceil_div(a.count, a.blocks);
   const int64_t begin = blockIdx.x * share;
   const int64_t end = begin + share < a.count ? begin + share : a.count;
   double total = 0.0;
@@ -101,7 +101,7 @@ __global__ void norm_kernel(CudaSlabNorm a) {
 __global__ void norm_end_kernel(CudaSlabNorm a) {
   __shared__ double scratch[32];
   double total = 0.0;
-  for (int64_t i = threadIdx.x; i < kCudaNormBlocks; i += kThreads) total = join(a.reduction, total, a.partial[i]);
+  for (int64_t i = threadIdx.x; i < a.blocks; i += kThreads) total = join(a.reduction, total, a.partial[i]);
   total = block_join_norm(a.reduction, total, scratch);
   if (threadIdx.x != 0) return;
   total = a.weight * total + (a.add ? *a.result : 0.0);
@@ -122,7 +122,7 @@ int sgd(const CudaSgd* a, CudaStream stream) {
 }
 
 int slab_norm(const CudaSlabNorm* a, CudaStream stream) {
-  const dim3 blocks(static_cast<unsigned>(kCudaNormBlocks));
+  const dim3 blocks(static_cast<unsigned>(a->blocks));
   if (const int status = launch("slab_norm", norm_kernel, blocks, kThreads, 0, stream, *a)) return status;
   return launch("slab_norm", norm_end_kernel, dim3(1), kThreads, 0, stream, *a);
 }

@@ -41,11 +41,16 @@ struct CudaSgd {
 // A reduction in fp64, blocks first, then the blocks in order. magnitude: the largest, NaN if there is one.
 enum class CudaReduction : int32_t { sum, squares, magnitude };
 inline constexpr int64_t kCudaNormBlocks = 1024;
+inline int64_t cuda_norm_blocks(int64_t count) {
+  const int64_t blocks = (count + 4095) / 4096;
+  return blocks < 1 ? 1 : blocks < kCudaNormBlocks ? blocks : kCudaNormBlocks;
+}
 struct CudaSlabNorm {
   int64_t count;
   const float* values;
   CudaReduction reduction;
-  double* partial;  // [kCudaNormBlocks]
+  int64_t blocks;   // cuda_norm_blocks(count)
+  double* partial;  // [blocks]
   double* result;   // [1] = weight * reduction (+ what is there)
   double weight;
   bool add;

@@ -6,6 +6,7 @@
 
 #include "kernels/error.h"
 #include "kernels/gradient_norm.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 namespace {
@@ -66,9 +67,10 @@ void GradientReducer::start_complete_buckets() {
   while (next_ < progress_.size() && progress_[next_].missing == 0) start(next_++);
 }
 
-float* GradientReducer::gradient(const Progress& progress, const GradientBucket& bucket, int64_t element) const {
-  if (shards_.stage() < 2) return shards_.store().gradients().data<float>() + element;
-  return progress.slab.data<float>() + element - shards_.store().units()[static_cast<size_t>(bucket.unit)].begin;
+Tensor GradientReducer::gradient(const Progress& progress, const GradientBucket& bucket, const SlabRange& range) const {
+  if (shards_.stage() < 2) return shards_.store().gradients().narrow(range.begin, range.count());
+  const int64_t first = shards_.store().units()[static_cast<size_t>(bucket.unit)].begin;
+  return progress.slab.narrow(range.begin - first, range.count());
 }
 
 void GradientReducer::start(size_t index) {
@@ -81,8 +83,11 @@ void GradientReducer::start(size_t index) {
   }
   for (const auto& [axes, ranges] : bucket.inner) {
     InnerSum sum{axes, Tensor::empty({total(ranges)}, DType::f32, MemoryTag::communication), nullptr};
-    float* to = sum.packed.data<float>();
-    for (const auto& range : ranges) to = std::copy_n(gradient(progress, bucket, range.begin), range.count(), to);
+    int64_t at = 0;
+    for (const auto& range : ranges) {
+      copy_rows(gradient(progress, bucket, range), sum.packed.narrow(at, range.count()));
+      at += range.count();
+    }
     sum.request = shards_.mesh().communicator(axes).all_reduce_async(sum.packed.span<float>(), ReduceOp::sum);
     progress.inner.push_back(std::move(sum));
   }
@@ -106,27 +111,28 @@ void GradientReducer::start_outer(size_t index) {
   Progress& progress = progress_[index];
   for (auto& sum : progress.inner) {
     sum.request.reset();
-    const float* from = sum.packed.data<float>();
+    int64_t at = 0;
     for (const auto& range : bucket.inner.at(sum.axes)) {
-      std::copy_n(from, range.count(), gradient(progress, bucket, range.begin));
-      from += range.count();
+      copy_rows(sum.packed.narrow(at, range.count()), gradient(progress, bucket, range));
+      at += range.count();
     }
   }
   progress.inner.clear();
-  const std::span<float> all{gradient(progress, bucket, bucket.range.begin), static_cast<size_t>(bucket.range.count())};
+  const Tensor all = gradient(progress, bucket, bucket.range);
   Mesh& mesh = shards_.mesh();
   if (shards_.stage() == 0) {
     Communicator& replicas = mesh.gradients(kDataContextAxes);
-    if (replicas.size() > 1) progress.request = replicas.all_reduce_async(all, ReduceOp::sum);
+    if (replicas.size() > 1) progress.request = replicas.all_reduce_async(all.span<float>(), ReduceOp::sum);
     return;
   }
-  std::span<float> own = shards_.gradients(shards_.pieces()[index]);
+  Tensor own = shards_.gradients(shards_.pieces()[index]);
   if (shards_.stage() >= 2 && !first_) {
-    progress.arrived = Tensor::empty({static_cast<int64_t>(own.size())}, DType::f32, MemoryTag::communication);
-    own = progress.arrived.span<float>();
+    progress.arrived = Tensor::empty({own.numel()}, DType::f32, MemoryTag::communication);
+    own = progress.arrived;
   }
   Communicator& zero = mesh.gradients({Axis::zero});
-  progress.request = zero.reduce_scatter_async(all, own, shard_counts(bucket.range, zero.size()), ReduceOp::sum);
+  progress.request = zero.reduce_scatter_async(all.span<float>(), own.span<float>(),
+                                               shard_counts(bucket.range, zero.size()), ReduceOp::sum);
 }
 
 void GradientReducer::start_groups(size_t index) {
@@ -136,18 +142,15 @@ void GradientReducer::start_groups(size_t index) {
   if (shards_.stage() == 0) return;
   Communicator& groups = shards_.mesh().gradients({Axis::zrep});
   if (groups.size() == 1) return;
-  const std::span<float> own =
-      progress.arrived.defined() ? progress.arrived.span<float>() : shards_.gradients(shards_.pieces()[index]);
-  progress.request = groups.all_reduce_async(own, ReduceOp::sum);
+  const Tensor own = progress.arrived.defined() ? progress.arrived : shards_.gradients(shards_.pieces()[index]);
+  progress.request = groups.all_reduce_async(own.span<float>(), ReduceOp::sum);
 }
 
 void GradientReducer::settle(size_t index) {
   Progress& progress = progress_[index];
   progress.request.reset();
   if (!progress.arrived.defined()) return;
-  const auto from = progress.arrived.span<float>();
-  const auto to = shards_.gradients(shards_.pieces()[index]);
-  for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
+  add_rows(progress.arrived, shards_.gradients(shards_.pieces()[index]));
   progress.arrived = Tensor();
 }
 
@@ -197,7 +200,7 @@ double gradient_norm(const ParameterShards& shards) {
   const MeshShape& mesh = shards.mesh().shape();
   const bool whole = shards.stage() == 0 && mesh.extent(Axis::tp) == 1 && mesh.extent(Axis::pp) == 1;
   // Everything replicated: the sum is the same everywhere already, and bit-equal without a message.
-  if (whole) return std::sqrt(sum_of_squares(shards.store().gradients().span<float>()));
+  if (whole) return std::sqrt(sum_of_squares(shards.store().gradients()));
   const auto& parameters = shards.store().parameters();
   double sum = 0.0;
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -208,9 +211,7 @@ double gradient_norm(const ParameterShards& shards) {
       const int64_t begin = std::max(own.begin, piece.range.begin);
       const int64_t end = std::min(own.end, piece.range.end);
       if (begin >= end) continue;
-      const auto part = shards.gradients(piece).subspan(static_cast<size_t>(begin - piece.range.begin),
-                                                        static_cast<size_t>(end - begin));
-      sum += weight * sum_of_squares(part);
+      sum += weight * sum_of_squares(shards.gradients(piece).narrow(begin - piece.range.begin, end - begin));
     }
   }
   shards.mesh().world().all_reduce(std::span<double>(&sum, 1), ReduceOp::sum);

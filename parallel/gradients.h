@@ -69,7 +69,8 @@ class GradientReducer {
     RequestPtr request;
   };
   bool reduces() const { return last_ || shards_.stage() >= 2; }
-  float* gradient(const Progress& progress, const GradientBucket& bucket, int64_t element) const;
+  // The gradients of a range of the bucket.
+  Tensor gradient(const Progress& progress, const GradientBucket& bucket, const SlabRange& range) const;
   void start(size_t index);
   void start_complete_buckets();
   void advance();

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/error.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 
@@ -36,16 +37,16 @@ AxisSet ParameterShards::state_replicas(size_t parameter) const {
   return axes.without(kDataContextAxes) | groups;
 }
 
-std::span<float> ParameterShards::values(const StatePiece& piece) const {
+Tensor ParameterShards::values(const StatePiece& piece) const {
   const Tensor& slab = stage_ == 3 ? packed_values_ : store_.values();
   const int64_t begin = stage_ == 3 ? piece.packed : piece.range.begin;
-  return slab.span<float>().subspan(static_cast<size_t>(begin), static_cast<size_t>(piece.range.count()));
+  return slab.narrow(begin, piece.range.count());
 }
 
-std::span<float> ParameterShards::gradients(const StatePiece& piece) const {
+Tensor ParameterShards::gradients(const StatePiece& piece) const {
   const Tensor& slab = stage_ >= 2 ? packed_gradients_ : store_.gradients();
   const int64_t begin = stage_ >= 2 ? piece.packed : piece.range.begin;
-  return slab.span<float>().subspan(static_cast<size_t>(begin), static_cast<size_t>(piece.range.count()));
+  return slab.narrow(begin, piece.range.count());
 }
 
 Tensor ParameterShards::unit_gradients(int64_t unit) const {
@@ -71,7 +72,7 @@ void ParameterShards::initialize(uint64_t seed) {
     store_.bind_values(static_cast<int64_t>(u), Tensor());
     for (const auto& piece : pieces_) {
       if (piece.range.begin < unit.begin || piece.range.end > unit.end || piece.range.count() == 0) continue;
-      std::copy_n(slab.data<float>() + piece.range.begin - unit.begin, piece.range.count(), values(piece).data());
+      copy_rows(slab.narrow(piece.range.begin - unit.begin, piece.range.count()), values(piece));
     }
   }
 }
@@ -84,7 +85,8 @@ void ParameterShards::gather_values() {
   for (size_t b = 0; b < buckets_.size(); ++b) {
     const SlabRange& range = buckets_[b].range;
     const auto all = slab.subspan(static_cast<size_t>(range.begin), static_cast<size_t>(range.count()));
-    requests.push_back(zero.all_gather_async(std::as_bytes(values(pieces_[b])), std::as_writable_bytes(all),
+    requests.push_back(zero.all_gather_async(std::as_bytes(values(pieces_[b]).span<float>()),
+                                             std::as_writable_bytes(all),
                                              shard_counts(range, zero.size(), sizeof(float))));
   }
   for (const auto& request : requests) request->wait();
@@ -102,7 +104,8 @@ void ParameterShards::start_gathering(int64_t unit) {
     const SlabRange& bucket = buckets_[b].range;
     const auto all = gathering.slab.span<float>().subspan(static_cast<size_t>(bucket.begin - range.begin),
                                                           static_cast<size_t>(bucket.count()));
-    gathering.requests.push_back(zero.all_gather_async(std::as_bytes(values(pieces_[b])), std::as_writable_bytes(all),
+    gathering.requests.push_back(zero.all_gather_async(std::as_bytes(values(pieces_[b]).span<float>()),
+                                                       std::as_writable_bytes(all),
                                                        shard_counts(bucket, zero.size(), sizeof(float))));
   }
 }
@@ -125,9 +128,7 @@ void ParameterShards::bind_gradients(int64_t unit) {
   const Tensor slab = Tensor::empty({range.end - range.begin}, DType::f32, MemoryTag::gradient);
   // Operations write the gradients; the gaps between them take part in the reduction too.
   int64_t written = range.begin;
-  const auto clear_up_to = [&](int64_t end) {
-    std::fill(slab.data<float>() + written - range.begin, slab.data<float>() + end - range.begin, 0.0F);
-  };
+  const auto clear_up_to = [&](int64_t end) { slab.narrow(written - range.begin, end - written).fill_zero(); };
   for (const auto& p : store_.parameters()) {
     if (p.unit != unit) continue;
     clear_up_to(p.offset);

@@ -49,9 +49,9 @@ class ParameterShards {
   // Axes over which the ranks hold the same of a parameter's state (what pieces() says): those without zero.
   AxisSet state_replicas(size_t parameter) const;
 
-  // Where the values and gradients of a piece are; gradients after the reduction.
-  std::span<float> values(const StatePiece& piece) const;
-  std::span<float> gradients(const StatePiece& piece) const;
+  // Where the values and gradients of a piece are, f32 [its elements]; gradients after the reduction.
+  Tensor values(const StatePiece& piece) const;
+  Tensor gradients(const StatePiece& piece) const;
   // Stages 2 and 3: gradients of the whole unit while they live (undefined otherwise), and their end.
   Tensor unit_gradients(int64_t unit) const;
   void drop_unit_gradients(int64_t unit);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <exception>
 #include <map>
+#include <utility>
 
 #include <xxhash.h>
 
@@ -12,9 +13,14 @@
 
 namespace farsight {
 
+ReplicaTensor replica_tensor(std::string name, const Tensor& values) {
+  const Tensor host = values.to(Device::cpu);
+  return {std::move(name), {static_cast<const std::byte*>(host.raw()), static_cast<size_t>(host.bytes())}, host};
+}
+
 std::vector<ReplicaTensor> replica_tensors(const ParameterStore& store) {
   std::vector<ReplicaTensor> tensors;
-  for (const Parameter& p : store.parameters()) tensors.push_back({p.name, std::as_bytes(p.value.span<float>())});
+  for (const Parameter& p : store.parameters()) tensors.push_back(replica_tensor(p.name, p.value));
   return tensors;
 }
 
@@ -87,7 +93,7 @@ void check_replicas(const ParameterShards& shards) {
   if (shards.stage() == 3) {
     std::vector<ReplicaTensor> tensors;
     for (const auto& piece : shards.pieces()) {
-      tensors.push_back({fmt::format("shard at {}", piece.range.begin), std::as_bytes(shards.values(piece))});
+      tensors.push_back(replica_tensor(fmt::format("shard at {}", piece.range.begin), shards.values(piece)));
     }
     check({Axis::zrep}, tensors);
     return;

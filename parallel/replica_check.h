@@ -17,7 +17,10 @@ namespace farsight {
 struct ReplicaTensor {
   std::string name;
   std::span<const std::byte> bytes;
+  Tensor host = {};  // holds the bytes of a tensor that lies on a device
 };
+// With a copy on the host if it lies elsewhere.
+ReplicaTensor replica_tensor(std::string name, const Tensor& values);
 // Values (not gradients) of every parameter.
 std::vector<ReplicaTensor> replica_tensors(const ParameterStore& store);
 

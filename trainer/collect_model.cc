@@ -34,8 +34,8 @@ std::vector<float> own_slice(const ParameterShards& shards, const Parameter& p, 
     const int64_t begin = std::max(p.offset, piece.range.begin);
     const int64_t end = std::min(p.offset + p.numel(), piece.range.end);
     if (begin >= end) continue;
-    const auto data = gradients ? shards.gradients(piece) : shards.values(piece);
-    std::copy_n(data.begin() + (begin - piece.range.begin), end - begin, slice.begin() + (begin - p.offset));
+    const Tensor data = (gradients ? shards.gradients(piece) : shards.values(piece)).to(Device::cpu);
+    std::copy_n(data.data<float>() + (begin - piece.range.begin), end - begin, slice.begin() + (begin - p.offset));
   }
   // Each element is on one rank of the group, the others add 0: exact, but for the sign of a zero.
   if (shards.stage() > 0) shards.mesh().communicator({Axis::zero}).all_reduce(std::span<float>(slice), ReduceOp::sum);

@@ -176,7 +176,8 @@ Var LanguageModel::head_loss(Tape& tape, const Var& x, const PassState& state, M
 ModelLoss LanguageModel::loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, const ModelPass& pass) {
   const TensorGroup tensor{&mesh.tp(), sharding_.sequence_parallel && mesh.tp().size() > 1,
                            static_cast<int64_t>(batch.inputs.size())};
-  auto state = std::make_shared<PassState>(PassState{&mesh, batch, pass, tensor, {}, batch.rows->positions.to(current_device())});
+  auto state = std::make_shared<PassState>(
+      PassState{&mesh, batch, pass, tensor, {}, batch.rows->positions.to(current_device())});
   if (spec_.position == PositionKind::rope) {
     state->rope = rope_table(batch.rows->relative.to(current_device()), spec_.rope_theta, spec_.head_width);
   }

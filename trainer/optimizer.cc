@@ -51,11 +51,9 @@ void Optimizer::update(double rate, double clip_factor, int64_t step) {
   for (size_t i = 0; i < ranges_.size(); ++i) {
     const StatePiece& piece = shards_.pieces()[i];
     const auto part = [&](const Tensor& state) {
-      if (!state.defined()) return std::span<float>{};
-      return state.span<float>().subspan(static_cast<size_t>(piece.packed), static_cast<size_t>(piece.range.count()));
+      return state.defined() ? state.narrow(piece.packed, piece.range.count()) : Tensor();
     };
-    const auto values = shards_.values(piece);
-    const auto gradients = shards_.gradients(piece);
+    const Tensor values = shards_.values(piece), gradients = shards_.gradients(piece);
     if (config_.name == OptimizerChoice::adamw) {
       adamw(values, gradients, part(first_), part(second_), ranges_[i], adam);
     } else {

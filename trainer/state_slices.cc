@@ -107,7 +107,7 @@ std::vector<HeldBox> held_boxes(const ParameterShards& shards, const Optimizer& 
   std::vector<HeldBox> out;
   if (shards.stage() == 3) {
     add_packed(
-        shards, "", [&](const StatePiece& piece) { return shards.values(piece).data(); }, out);
+        shards, "", [&](const StatePiece& piece) { return shards.values(piece).data<float>(); }, out);
   } else {
     const auto& parameters = shards.store().parameters();
     for (size_t i = 0; i < parameters.size(); ++i) {

@@ -132,7 +132,7 @@ void check_step(Communicator& world, const ParallelOptions& options, int64_t sta
   }
   int64_t kept = 0;
   for (const auto& piece : shards.pieces()) {
-    const auto gradients = shards.gradients(piece);
+    const auto gradients = shards.gradients(piece).span<float>();
     for (const Parameter& p : s.store.parameters()) {
       const int index = std::stoi(p.name.substr(1));
       for (int64_t i = std::max(p.offset, piece.range.begin); i < std::min(p.offset + p.numel(), piece.range.end);
@@ -302,7 +302,8 @@ TEST(ParameterShards, UpdatesOfShardsMakeTheWholeUpdate) {
           return std::span(all).subspan(static_cast<size_t>(piece.packed), static_cast<size_t>(piece.range.count()));
         };
         const OptimizerRange all{0, piece.range.count(), 1.0F, true};
-        adamw(shards.values(piece), shards.gradients(piece), state(m), state(v), {&all, 1}, {.rate = 0.1, .step = 1});
+        adamw(shards.values(piece).span<float>(), shards.gradients(piece).span<float>(), state(m), state(v), {&all, 1},
+              {.rate = 0.1, .step = 1});
       }
       shards.gather_values();
       shards.begin_pass(/*training=*/false);

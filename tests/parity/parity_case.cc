@@ -6,9 +6,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <utility>
 
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
 #include "parallel/inproc_comm.h"
 #include "trainer/commands/data.h"
@@ -16,10 +18,13 @@
 namespace farsight {
 
 LayoutRun run_in_layout(const std::string& config_text, const std::vector<std::string>& layout, int ranks,
-                        const DatasetFiles& files, int64_t steps) {
+                        const DatasetFiles& files, int64_t steps, Device device) {
   const Config config = parse_config(config_text, "parity.toml", layout);
   LayoutRun result;
   run_in_process(ranks, [&](Communicator& world) {
+    std::optional<CudaDevice> cuda;
+    std::optional<CudaScope> scope;
+    if (device == Device::cuda) scope.emplace(cuda.emplace(0));
     LayoutRun run = run_layout(world, config, files, steps);
     if (world.rank() == 0) result = std::move(run);
   });

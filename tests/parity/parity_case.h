@@ -11,8 +11,9 @@
 namespace farsight {
 
 // `layout` overrides parallel.* and train.micro_batch, e.g. {"parallel.ring=2"}.
+// Each rank computes where `device` says.
 LayoutRun run_in_layout(const std::string& config_text, const std::vector<std::string>& layout, int ranks,
-                        const DatasetFiles& files, int64_t steps);
+                        const DatasetFiles& files, int64_t steps, Device device = Device::cpu);
 
 // A byte-level corpus of generated sentences with documents, written once per process below the test's temporary
 // folder; the path of the HDF5 file.

@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cuda/library.h"
 #include "tests/parity/layouts.h"
 #include "tests/parity/parity_case.h"
 #include "tests/sanitized.h"
@@ -119,6 +120,25 @@ class Parity : public testing::TestWithParam<std::pair<const char*, std::string>
 
 TEST_P(Parity, EveryLayoutEqualsOneRank) {
   expect_parity(merged(GetParam().second), generated_files(), kSanitized ? 4 : 20);
+}
+
+// One rank on a CUDA device, the emulated one where there is no GPU, against one on the CPU: data, accumulation, clip
+// and optimizer included.
+TEST_P(Parity, ADeviceEqualsTheCpu) {
+  if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
+  const std::string config = merged(GetParam().second);
+  const int64_t steps = kSanitized ? 1 : 3;
+  const auto files = generated_files();
+  const std::vector<std::string> smaller{"train.batch=4 samples", "train.micro_batch=2", "data.sequence=64"};
+  const LayoutRun cpu = run_in_layout(config, smaller, 1, files, steps);
+  const LayoutRun cuda = run_in_layout(config, smaller, 1, files, steps, Device::cuda);
+  const Agreement agreement = compare(cuda, cpu);
+  EXPECT_TRUE(agreement.same_initial) << agreement.initial_tensor;
+  EXPECT_TRUE(agreement.same_samples);
+  EXPECT_LE(agreement.first_loss, 1e-6);
+  EXPECT_LE(agreement.worst_gradient, 1e-5) << agreement.gradient_tensor;
+  EXPECT_LE(agreement.worst_norm, 1e-6);
+  EXPECT_LE(agreement.last_loss, 1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Features, Parity,

@@ -58,7 +58,7 @@ void WholeState::add(LayoutTrainer& trainer) {
       const int64_t count = std::min(p.offset + p.numel(), piece.range.end) - begin;
       if (count <= 0) continue;
       const int64_t within = begin - piece.range.begin;
-      if (shards.stage() == 3) put({p.name, shards.values(piece).data() + within}, p, begin - p.offset, count);
+      if (shards.stage() == 3) put({p.name, shards.values(piece).data<float>() + within}, p, begin - p.offset, count);
       for (const auto& state : trainer.optimizer().state()) {
         put({state.name + " of " + p.name, state.packed.data<float>() + piece.packed + within}, p, begin - p.offset,
             count);
