@@ -25,29 +25,45 @@ float value(uint16_t bits) { return bf16_to_float(bits); }
 void assign(float x, float& to) { to = x; }
 void assign(float x, uint16_t& to) { to = float_to_bf16(x); }
 
+// Elements that one thread takes at least.
+constexpr int64_t kGrain = 8192;
+
+template <class From, class To>
+void convert(const From* x, To* y, int64_t count, bool add) {
+  for (int64_t i = 0; i < count; ++i) assign(value(x[i]) + (add ? value(y[i]) : 0.0F), y[i]);
+}
+
 template <class From, class To>
 void convert_rows(const Tensor& from, const Tensor& to, bool add) {
   const int64_t columns = from.cols();
   const auto* source = static_cast<const From*>(from.raw());
   auto* target = static_cast<To*>(to.raw());
-  parallel_for(from.rows(), 8192 / (columns + 1) + 1, [&](int64_t begin, int64_t end) {
+  if (from.contiguous() && to.contiguous()) {
+    parallel_for(from.numel(), kGrain,
+                 [&](int64_t begin, int64_t end) { convert(source + begin, target + begin, end - begin, add); });
+    return;
+  }
+  parallel_for(from.rows(), kGrain / (columns + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const From* x = source + r * from.row_stride();
-      To* y = target + r * to.row_stride();
-      for (int64_t c = 0; c < columns; ++c) assign(value(x[c]) + (add ? value(y[c]) : 0.0F), y[c]);
+      convert(source + r * from.row_stride(), target + r * to.row_stride(), columns, add);
     }
   });
 }
 
 void copy_bytes(const Tensor& from, const Tensor& to) {
+  const auto* source = static_cast<const std::byte*>(from.raw());
+  auto* target = static_cast<std::byte*>(to.raw());
+  if (from.contiguous() && to.contiguous()) {
+    parallel_for(from.bytes(), 4 * kGrain, [&](int64_t begin, int64_t end) {
+      std::memcpy(target + begin, source + begin, static_cast<size_t>(end - begin));
+    });
+    return;
+  }
   const auto bytes = static_cast<size_t>(from.cols() * size_of(from.dtype()));
   const int64_t from_stride = from.row_stride() * size_of(from.dtype());
   const int64_t to_stride = to.row_stride() * size_of(to.dtype());
-  parallel_for(from.rows(), 32768 / (from.cols() + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      std::memcpy(static_cast<std::byte*>(to.raw()) + r * to_stride,
-                  static_cast<const std::byte*>(from.raw()) + r * from_stride, bytes);
-    }
+  parallel_for(from.rows(), 4 * kGrain / (from.cols() + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) std::memcpy(target + r * to_stride, source + r * from_stride, bytes);
   });
 }
 

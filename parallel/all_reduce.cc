@@ -36,7 +36,7 @@ void LargeAllReduce<T>::start_contributions() {
   const Chunk mine = chunk(me);
   const int64_t bytes = mine.count * static_cast<int64_t>(sizeof(T));
   if (!staging_.defined() || staging_.numel() < bytes * (n - 1)) {
-    staging_ = Tensor::empty({bytes * (n - 1)}, DType::u8, MemoryTag::communication);
+    staging_ = Tensor::empty({bytes * (n - 1)}, DType::u8, MemoryTag::communication, Device::cpu);
   }
   contributions_.assign(static_cast<size_t>(n), data_.data() + mine.begin);
   auto* slot = static_cast<std::byte*>(staging_.raw());

@@ -18,6 +18,8 @@
 #include <span>
 #include <string>
 
+#include "kernels/tensor.h"
+
 namespace farsight {
 
 class FlightLog;
@@ -86,6 +88,19 @@ class Communicator {
   // Messages between two ranks with one tag arrive in the order they were sent. Sizes must agree on both sides.
   virtual RequestPtr send(std::span<const std::byte> data, int to, int tag, CallSite at = CallSite::current()) = 0;
   virtual RequestPtr receive(std::span<std::byte> data, int from, int tag, CallSite at = CallSite::current()) = 0;
+  // The same for contiguous tensors wherever they lie, f32 or bf16 (all_reduce_now: f32 or f64). Counts are elements.
+  // On a device, waiting for a request orders later work of this rank behind the transfer. By default tensors of a
+  // device travel through host memory; bf16 sums are formed in fp32 and rounded once.
+  virtual RequestPtr all_reduce_tensor(const Tensor& data, ReduceOp op, CallSite at = CallSite::current());
+  virtual void all_reduce_now(const Tensor& data, ReduceOp op, CallSite at = CallSite::current());
+  virtual RequestPtr reduce_scatter_tensor(const Tensor& data, const Tensor& mine, std::span<const int64_t> counts,
+                                           ReduceOp op, CallSite at = CallSite::current());
+  virtual RequestPtr all_gather_tensor(const Tensor& mine, const Tensor& all, std::span<const int64_t> counts,
+                                       CallSite at = CallSite::current());
+  virtual RequestPtr all_to_all_tensor(const Tensor& out, std::span<const int64_t> out_counts, const Tensor& in,
+                                       std::span<const int64_t> in_counts, CallSite at = CallSite::current());
+  virtual RequestPtr send_tensor(const Tensor& data, int to, int tag, CallSite at = CallSite::current());
+  virtual RequestPtr receive_tensor(const Tensor& data, int from, int tag, CallSite at = CallSite::current());
   // Ranks with the same colour, ordered by key, in a new communicator. Collective.
   virtual std::unique_ptr<Communicator> split(int colour, int key, std::string name,
                                               CallSite at = CallSite::current()) = 0;

@@ -12,7 +12,7 @@ namespace farsight {
 namespace {
 
 Tensor zeros(int64_t bytes) {
-  Tensor t = Tensor::empty({bytes}, DType::u8, MemoryTag::communication);
+  Tensor t = Tensor::empty({bytes}, DType::u8, MemoryTag::communication, Device::cpu);
   std::fill_n(static_cast<std::byte*>(t.raw()), bytes, std::byte{0});
   return t;
 }

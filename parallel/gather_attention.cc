@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "kernels/rows.h"
 #include "parallel/attention_shard.h"
 #include "parallel/key_gather.h"
 
@@ -14,14 +15,13 @@ namespace farsight {
 
 namespace {
 
-// Heads [first, first + part heads) of statistics [B, H, n] and the part [B, part heads, n] of them.
-template <typename Copy>
-void each_sample(const Tensor& whole, const Tensor& part, int64_t first, Copy copy) {
-  const int64_t n = part.dim(1) * part.dim(2);
-  for (int64_t b = 0; b < part.dim(0); ++b) {
-    copy(whole.data<float>() + (b * whole.dim(1) + first) * whole.dim(2), part.data<float>() + b * n, n);
-  }
+// Heads [first, first + count) of statistics [B, H, n], one row per sample.
+Tensor heads_of(const Tensor& statistic, int64_t first, int64_t count) {
+  const int64_t n = statistic.dim(2);
+  return statistic.view({statistic.dim(0), statistic.dim(1) * n}).narrow_last(first * n, count * n);
 }
+
+Tensor flat(const Tensor& statistic) { return statistic.view({statistic.dim(0), statistic.dim(1) * statistic.dim(2)}); }
 
 struct GatherAttention {
   Communicator& group;
@@ -54,8 +54,8 @@ Tensor GatherAttention::joined(Tensor AttentionShard::*statistic) const {
   const Shape shape{shard.batch.batch, shard.options.heads, shard.tokens()};
   const Tensor whole = Tensor::empty(shape, DType::f32, MemoryTag::attention);
   for (size_t turn = 0; turn < parts.size(); ++turn) {
-    each_sample(whole, parts[turn].*statistic, first_head(static_cast<int64_t>(turn)),
-                [](float* w, const float* p, int64_t n) { std::copy_n(p, n, w); });
+    const Tensor& part = parts[turn].*statistic;
+    copy_rows(flat(part), heads_of(whole, first_head(static_cast<int64_t>(turn)), part.dim(1)));
   }
   return whole;
 }
@@ -63,7 +63,7 @@ Tensor GatherAttention::joined(Tensor AttentionShard::*statistic) const {
 Tensor GatherAttention::part_of(const Tensor& statistic, int64_t turn) const {
   if (!statistic.defined()) return {};
   const Tensor part = Tensor::empty(parts[static_cast<size_t>(turn)].lse.shape(), DType::f32, MemoryTag::attention);
-  each_sample(statistic, part, first_head(turn), [](const float* w, float* p, int64_t n) { std::copy_n(w, n, p); });
+  copy_rows(heads_of(statistic, first_head(turn), part.dim(1)), flat(part));
   return part;
 }
 
@@ -100,7 +100,7 @@ void GatherAttention::forward() {
 void GatherAttention::compute() {
   const ProgressScope scope(group);
   KeyGather keys(group, turns, k, v);
-  out = Tensor::empty({shard.q.rows(), shard.options.heads * shard.value_width}, DType::f32, MemoryTag::attention);
+  out = Tensor::empty({shard.q.rows(), shard.options.heads * shard.value_width}, shard.q.dtype(), MemoryTag::attention);
   keys.start(0);
   for (int64_t turn = 0; turn < turns.turns(); ++turn) {
     AttentionShard part = shard.of_key_heads(turns.first_head(turn), turns.heads(turn));

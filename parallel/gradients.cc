@@ -88,7 +88,7 @@ void GradientReducer::start(size_t index) {
       copy_rows(gradient(progress, bucket, range), sum.packed.narrow(at, range.count()));
       at += range.count();
     }
-    sum.request = shards_.mesh().communicator(axes).all_reduce_async(sum.packed.span<float>(), ReduceOp::sum);
+    sum.request = shards_.mesh().communicator(axes).all_reduce_tensor(sum.packed, ReduceOp::sum);
     progress.inner.push_back(std::move(sum));
   }
   progress.station = Station::inner;
@@ -122,7 +122,7 @@ void GradientReducer::start_outer(size_t index) {
   Mesh& mesh = shards_.mesh();
   if (shards_.stage() == 0) {
     Communicator& replicas = mesh.gradients(kDataContextAxes);
-    if (replicas.size() > 1) progress.request = replicas.all_reduce_async(all.span<float>(), ReduceOp::sum);
+    if (replicas.size() > 1) progress.request = replicas.all_reduce_tensor(all, ReduceOp::sum);
     return;
   }
   Tensor own = shards_.gradients(shards_.pieces()[index]);
@@ -131,8 +131,7 @@ void GradientReducer::start_outer(size_t index) {
     own = progress.arrived;
   }
   Communicator& zero = mesh.gradients({Axis::zero});
-  progress.request = zero.reduce_scatter_async(all.span<float>(), own.span<float>(),
-                                               shard_counts(bucket.range, zero.size()), ReduceOp::sum);
+  progress.request = zero.reduce_scatter_tensor(all, own, shard_counts(bucket.range, zero.size()), ReduceOp::sum);
 }
 
 void GradientReducer::start_groups(size_t index) {
@@ -143,7 +142,7 @@ void GradientReducer::start_groups(size_t index) {
   Communicator& groups = shards_.mesh().gradients({Axis::zrep});
   if (groups.size() == 1) return;
   const Tensor own = progress.arrived.defined() ? progress.arrived : shards_.gradients(shards_.pieces()[index]);
-  progress.request = groups.all_reduce_async(own.span<float>(), ReduceOp::sum);
+  progress.request = groups.all_reduce_tensor(own, ReduceOp::sum);
 }
 
 void GradientReducer::settle(size_t index) {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "kernels/error.h"
-#include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 #include "parallel/attention_shard.h"
 
 namespace farsight {
@@ -40,42 +40,19 @@ int64_t count_of(const std::vector<SequenceRange>& places) {
                          [](int64_t n, const SequenceRange& r) { return n + r.end - r.begin; });
 }
 
-template <typename Row>
-void each_row(int64_t rows, Row row) {
-  parallel_for(rows, /*grain=*/64, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) row(r);
-  });
+// visit(columns of a tensor's first rows, the same columns of the message [rows, ...]).
+template <typename Visit>
+void each_run(const std::vector<Tensor>& tensors, const Columns& columns, int64_t rows, const Tensor& message,
+              Visit visit) {
+  const Tensor table = message.view({rows, width_of(columns)});
+  int64_t at = 0;
+  for (const ColumnRun& run : columns) {
+    visit(tensors[run.tensor].narrow(0, rows).narrow_last(run.first, run.count), table.narrow_last(at, run.count));
+    at += run.count;
+  }
 }
 
-void pack(const std::vector<Tensor>& tensors, const Columns& columns, int64_t rows, float* message) {
-  const int64_t width = width_of(columns);
-  each_row(rows, [&](int64_t r) {
-    float* to = message + r * width;
-    for (const ColumnRun& run : columns) {
-      const Tensor& from = tensors[run.tensor];
-      to = std::copy_n(from.data<float>() + r * from.row_stride() + run.first, run.count, to);
-    }
-  });
-}
-
-void unpack_add(const float* message, const Columns& columns, int64_t rows, const std::vector<Tensor>& tensors) {
-  const int64_t width = width_of(columns);
-  each_row(rows, [&](int64_t r) {
-    const float* from = message + r * width;
-    for (const ColumnRun& run : columns) {
-      const Tensor& to = tensors[run.tensor];
-      float* y = to.data<float>() + r * to.row_stride() + run.first;
-      for (int64_t c = 0; c < run.count; ++c) y[c] += from[c];
-      from += run.count;
-    }
-  });
-}
-
-Tensor buffer(int64_t elements) { return Tensor::empty({elements}, DType::f32, MemoryTag::communication); }
-
-std::span<std::byte> bytes_of(const Tensor& t) {
-  return {static_cast<std::byte*>(t.raw()), static_cast<size_t>(t.bytes())};
-}
+Tensor buffer(int64_t elements, DType dtype) { return Tensor::empty({elements}, dtype, MemoryTag::communication); }
 
 // The two movements. A message between two ranks is [B, tokens of the owner, columns of the computing rank].
 class HeadExchange {
@@ -127,12 +104,8 @@ std::vector<int64_t> HeadExchange::head_elements() const {
 
 Tensor HeadExchange::exchange(const Tensor& out, const std::vector<int64_t>& out_elements,
                               const std::vector<int64_t>& in_elements) const {
-  const auto in_bytes = [](std::vector<int64_t> elements) {
-    for (int64_t& n : elements) n *= size_of(DType::f32);
-    return elements;
-  };
-  const Tensor in = buffer(std::accumulate(in_elements.begin(), in_elements.end(), int64_t{0}));
-  group_.all_to_all_async(bytes_of(out), in_bytes(out_elements), bytes_of(in), in_bytes(in_elements))->wait();
+  const Tensor in = buffer(std::accumulate(in_elements.begin(), in_elements.end(), int64_t{0}), out.dtype());
+  group_.all_to_all_tensor(out, out_elements, in, in_elements)->wait();
   return in;
 }
 
@@ -149,57 +122,55 @@ bool HeadExchange::joined_already() const {
 
 template <typename Visit>
 void HeadExchange::each_stretch(Visit visit) const {
-  const auto ranks = static_cast<int64_t>(places_.size());
   const int64_t width = own_columns(), joined = joined_tokens();
-  parallel_for(batch_ * ranks, /*grain=*/1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const auto rank = static_cast<size_t>(task % ranks);
-      const int64_t b = task / ranks;
-      int64_t message = b * tokens_[rank];
-      for (size_t r = 0; r < rank; ++r) message += batch_ * tokens_[r];
+  int64_t message = 0;
+  for (size_t rank = 0; rank < places_.size(); ++rank) {
+    for (int64_t b = 0; b < batch_; ++b) {
       for (const auto& range : places_[rank]) {
         const int64_t count = range.end - range.begin;
         visit((b * joined + range.begin) * width, message * width, count * width);
         message += count;
       }
     }
-  });
+  }
 }
 
 Tensor HeadExchange::to_heads(const std::vector<Tensor>& tensors) const {
   const std::vector<int64_t> out_elements = row_elements();
-  Tensor out = buffer(std::accumulate(out_elements.begin(), out_elements.end(), int64_t{0}));
-  float* message = out.data<float>();
+  Tensor out = buffer(std::accumulate(out_elements.begin(), out_elements.end(), int64_t{0}), tensors[0].dtype());
+  int64_t at = 0;
   for (size_t rank = 0; rank < columns_.size(); ++rank) {
-    pack(tensors, columns_[rank], own_rows(), message);
-    message += out_elements[rank];
+    each_run(tensors, columns_[rank], own_rows(), out.narrow(at, out_elements[rank]), copy_rows);
+    at += out_elements[rank];
   }
   const Tensor in = exchange(out, out_elements, head_elements());
   out = Tensor();
   const Shape shape{batch_ * joined_tokens(), own_columns()};
   if (joined_already()) return in.view(shape);
-  Tensor heads = Tensor::empty(shape);
-  const float* from = in.data<float>();
-  float* to = heads.data<float>();
-  each_stretch([=](int64_t joined, int64_t at, int64_t count) { std::copy_n(from + at, count, to + joined); });
+  Tensor heads = Tensor::empty(shape, in.dtype());
+  const Tensor to = heads.view({heads.numel()});
+  each_stretch([&](int64_t joined, int64_t message, int64_t count) {
+    copy_rows(in.narrow(message, count), to.narrow(joined, count));
+  });
   return heads;
 }
 
 void HeadExchange::to_rows(const Tensor& heads, const std::vector<Tensor>& tensors) const {
   Tensor out = heads.contiguous() ? heads : heads.clone();
   if (!joined_already()) {
-    const Tensor messages = buffer(heads.numel());
-    const float* from = out.data<float>();
-    float* to = messages.data<float>();
-    each_stretch([=](int64_t joined, int64_t at, int64_t count) { std::copy_n(from + joined, count, to + at); });
+    const Tensor messages = buffer(heads.numel(), heads.dtype()), from = out.view({heads.numel()});
+    each_stretch([&](int64_t joined, int64_t message, int64_t count) {
+      copy_rows(from.narrow(joined, count), messages.narrow(message, count));
+    });
     out = messages;
   }
   const std::vector<int64_t> in_elements = row_elements();
   const Tensor in = exchange(out.view({heads.numel()}), head_elements(), in_elements);
-  const float* message = in.data<float>();
+  int64_t at = 0;
   for (size_t rank = 0; rank < columns_.size(); ++rank) {
-    unpack_add(message, columns_[rank], own_rows(), tensors);
-    message += in_elements[rank];
+    each_run(tensors, columns_[rank], own_rows(), in.narrow(at, in_elements[rank]),
+             [](const Tensor& to, const Tensor& message) { add_rows(message, to); });
+    at += in_elements[rank];
   }
 }
 
@@ -270,7 +241,7 @@ Var gather_heads(Tape& tape, Communicator& group, const HeadExchangePlan& plan, 
   std::vector<Columns> columns(plan.shares.size());
   for (size_t rank = 0; rank < columns.size(); ++rank) append_queries(columns[rank], plan.shares[rank], 0, width);
   const auto exchange = std::make_shared<HeadExchange>(group, plan, std::move(columns));
-  const Tensor rows = Tensor::zeros({exchange->own_rows(), query_heads(plan) * width});
+  const Tensor rows = Tensor::zeros({exchange->own_rows(), query_heads(plan) * width}, out.value().dtype());
   exchange->to_rows(out.value(), {rows});
   const Var result = tape.variable(rows, {out});
   tape.record(result, {}, [exchange, out, result] {

@@ -2,9 +2,16 @@
 #include "parallel/key_gather.h"
 
 #include <numeric>
-#include <span>
 
 namespace farsight {
+namespace {
+
+Tensor own_part(const Tensor& all, const std::vector<int64_t>& counts, int rank) {
+  const int64_t begin = std::accumulate(counts.begin(), counts.begin() + rank, int64_t{0});
+  return all.narrow(begin, counts[static_cast<size_t>(rank)]);
+}
+
+}  // namespace
 
 std::vector<int64_t> KeyTurns::counts(int64_t turn) const {
   std::vector<int64_t> result;
@@ -26,8 +33,8 @@ KeyBlock KeyTurns::block(const Tensor& slot, int64_t turn, int64_t owner) const 
 Tensor TurnSlots::slot(int64_t turn) {
   Tensor& memory = slots_[static_cast<size_t>(turn % 2)];
   if (!memory.defined()) {  // the first turns have the most heads
-    memory = Tensor::empty({turns_.batch * turns_.layout.tokens() * turns_.columns(0)}, DType::f32,
-                           MemoryTag::communication);
+    memory =
+        Tensor::empty({turns_.batch * turns_.layout.tokens() * turns_.columns(0)}, dtype_, MemoryTag::communication);
   }
   return memory.narrow(0, turns_.batch * turns_.layout.tokens() * turns_.columns(turn));
 }
@@ -37,24 +44,16 @@ void KeyGather::start(int64_t turn) {
   const KeyBlock own = block(turn, group_.rank());
   copy_columns(k_.narrow_last(first * turns_.width, heads * turns_.width), own.k, 0);
   copy_columns(v_.narrow_last(first * turns_.value_width, heads * turns_.value_width), own.v, 0);
-  std::vector<int64_t> bytes = turns_.counts(turn);
-  for (int64_t& n : bytes) n *= size_of(DType::f32);
-  const Tensor slot = slots_.slot(turn);
-  const std::span<std::byte> all{static_cast<std::byte*>(slot.raw()), static_cast<size_t>(slot.bytes())};
-  const auto me = static_cast<size_t>(group_.rank());
-  const auto begin = static_cast<size_t>(std::accumulate(bytes.begin(), bytes.begin() + group_.rank(), int64_t{0}));
-  request_ = group_.all_gather_async(all.subspan(begin, static_cast<size_t>(bytes[me])), all, bytes);
+  request_ = group_.all_gather_tensor(own_part(slots_.slot(turn), turns_.counts(turn), group_.rank()),
+                                      slots_.slot(turn), turns_.counts(turn));
 }
 
 void GradientScatter::start(int64_t turn) {
   finish();
   const std::vector<int64_t> counts = turns_.counts(turn);
-  const std::span<float> all = slots_.slot(turn).span<float>();
-  const auto me = static_cast<size_t>(group_.rank());
-  const auto begin = static_cast<size_t>(std::accumulate(counts.begin(), counts.begin() + group_.rank(), int64_t{0}));
+  const Tensor all = slots_.slot(turn);
   started_ = turn;
-  request_ =
-      group_.reduce_scatter_async(all, all.subspan(begin, static_cast<size_t>(counts[me])), counts, ReduceOp::sum);
+  request_ = group_.reduce_scatter_tensor(all, own_part(all, counts, group_.rank()), counts, ReduceOp::sum);
 }
 
 void GradientScatter::finish() {

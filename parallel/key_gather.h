@@ -34,18 +34,19 @@ struct KeyTurns {
 // Two slots that are used in turns; the second is made when it is first used.
 class TurnSlots {
  public:
-  explicit TurnSlots(const KeyTurns& turns) : turns_(turns) {}
+  TurnSlots(const KeyTurns& turns, DType dtype) : turns_(turns), dtype_(dtype) {}
   Tensor slot(int64_t turn);  // [elements of the turn]
 
  private:
   KeyTurns turns_;
+  DType dtype_;
   std::array<Tensor, 2> slots_;
 };
 
 class KeyGather {
  public:
   KeyGather(Communicator& group, const KeyTurns& turns, const Tensor& k, const Tensor& v)
-      : group_(group), turns_(turns), slots_(turns), k_(k), v_(v) {}
+      : group_(group), turns_(turns), slots_(turns, k.dtype()), k_(k), v_(v) {}
   // Starts to gather the heads of a turn, whose own block may be read at once. The turn before it may be in use.
   void start(int64_t turn);
   // Waits for the turn started last.
@@ -64,7 +65,7 @@ class GradientScatter {
  public:
   // The sums are added to dk and dv, addressed like the own k and v.
   GradientScatter(Communicator& group, const KeyTurns& turns, const Tensor& dk, const Tensor& dv)
-      : group_(group), turns_(turns), slots_(turns), dk_(dk), dv_(dv) {}
+      : group_(group), turns_(turns), slots_(turns, DType::f32), dk_(dk), dv_(dv) {}
   // Zero-fills the slot of a turn. The turn before it may be on its way.
   void begin(int64_t turn) { slots_.slot(turn).fill_zero(); }
   KeyBlock block(int64_t turn, int64_t owner) { return turns_.block(slots_.slot(turn), turn, owner); }

@@ -80,14 +80,11 @@ void ParameterShards::initialize(uint64_t seed) {
 void ParameterShards::gather_values() {
   if (stage_ == 0 || stage_ == 3) return;
   Communicator& zero = mesh_.communicator({Axis::zero});
-  const auto slab = store_.values().span<float>();
   std::vector<RequestPtr> requests;
   for (size_t b = 0; b < buckets_.size(); ++b) {
     const SlabRange& range = buckets_[b].range;
-    const auto all = slab.subspan(static_cast<size_t>(range.begin), static_cast<size_t>(range.count()));
-    requests.push_back(zero.all_gather_async(std::as_bytes(values(pieces_[b]).span<float>()),
-                                             std::as_writable_bytes(all),
-                                             shard_counts(range, zero.size(), sizeof(float))));
+    const Tensor all = store_.values().narrow(range.begin, range.count());
+    requests.push_back(zero.all_gather_tensor(values(pieces_[b]), all, shard_counts(range, zero.size())));
   }
   for (const auto& request : requests) request->wait();
 }
@@ -102,11 +99,8 @@ void ParameterShards::start_gathering(int64_t unit) {
   for (size_t b = 0; b < buckets_.size(); ++b) {
     if (buckets_[b].unit != unit) continue;
     const SlabRange& bucket = buckets_[b].range;
-    const auto all = gathering.slab.span<float>().subspan(static_cast<size_t>(bucket.begin - range.begin),
-                                                          static_cast<size_t>(bucket.count()));
-    gathering.requests.push_back(zero.all_gather_async(std::as_bytes(values(pieces_[b]).span<float>()),
-                                                       std::as_writable_bytes(all),
-                                                       shard_counts(bucket, zero.size(), sizeof(float))));
+    const Tensor all = gathering.slab.narrow(bucket.begin - range.begin, bucket.count());
+    gathering.requests.push_back(zero.all_gather_tensor(values(pieces_[b]), all, shard_counts(bucket, zero.size())));
   }
 }
 

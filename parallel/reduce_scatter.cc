@@ -32,7 +32,7 @@ void ReduceScatter::start_round() {
   const auto own = part(me);
   contributions_.assign(static_cast<size_t>(n), own.data());
   if (n > 1 && !own.empty() && !staging_.defined()) {
-    staging_ = Tensor::empty({n - 1, step_}, DType::f32, MemoryTag::communication);
+    staging_ = Tensor::empty({n - 1, step_}, DType::f32, MemoryTag::communication, Device::cpu);
   }
   for (int hop = 1; hop < n && !own.empty(); ++hop) {
     const int from = (me - hop + n) % n;

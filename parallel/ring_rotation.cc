@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "kernels/parallel_for.h"
+#include "kernels/rows.h"
 #include "parallel/attention_shard.h"
 
 namespace farsight {
@@ -16,20 +16,8 @@ constexpr int kKeysTag = 1;
 constexpr int kGradientsTag = 2;
 constexpr int kHomeTag = 3;
 
-Tensor transit_buffer(const RingGeometry& g) {
-  return Tensor::empty({g.batch * g.layout.max_count(), g.columns}, DType::f32, MemoryTag::communication);
-}
-
-std::span<std::byte> bytes_of(const Tensor& t) {
-  return {static_cast<std::byte*>(t.raw()), static_cast<size_t>(t.bytes())};
-}
-
-void add(const Tensor& from, const Tensor& to) {
-  const float* x = from.data<float>();
-  float* y = to.data<float>();
-  parallel_for(to.numel(), /*grain=*/16384, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] += x[i];
-  });
+Tensor transit_buffer(const RingGeometry& g, DType dtype) {
+  return Tensor::empty({g.batch * g.layout.max_count(), g.columns}, dtype, MemoryTag::communication);
 }
 
 int neighbour(const Communicator& ring, int64_t distance) {
@@ -40,7 +28,10 @@ int neighbour(const Communicator& ring, int64_t distance) {
 }  // namespace
 
 KeyRotation::KeyRotation(Communicator& ring, const RingGeometry& geometry, const Tensor& k, const Tensor& v)
-    : ring_(ring), geometry_(geometry), current_(transit_buffer(geometry)), next_(transit_buffer(geometry)) {
+    : ring_(ring),
+      geometry_(geometry),
+      current_(transit_buffer(geometry, k.dtype())),
+      next_(transit_buffer(geometry, k.dtype())) {
   copy_columns(k, current_, 0);
   copy_columns(v, current_, k.cols());
 }
@@ -50,8 +41,8 @@ Tensor KeyRotation::current() const { return current_.narrow(0, geometry_.rows(g
 void KeyRotation::start() {
   if (step_ >= geometry_.hops) return;
   const Tensor incoming = next_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_ + 1)));
-  receiving_ = ring_.receive(bytes_of(incoming), neighbour(ring_, -1), kKeysTag);
-  sending_ = ring_.send(bytes_of(current()), neighbour(ring_, 1), kKeysTag);
+  receiving_ = ring_.receive_tensor(incoming, neighbour(ring_, -1), kKeysTag);
+  sending_ = ring_.send_tensor(current(), neighbour(ring_, 1), kKeysTag);
 }
 
 void KeyRotation::finish() {
@@ -66,9 +57,9 @@ void KeyRotation::finish() {
 GradientRotation::GradientRotation(Communicator& ring, const RingGeometry& geometry)
     : ring_(ring),
       geometry_(geometry),
-      fresh_(transit_buffer(geometry)),
-      leaving_(transit_buffer(geometry)),
-      arriving_(transit_buffer(geometry)) {}
+      fresh_(transit_buffer(geometry, DType::f32)),
+      leaving_(transit_buffer(geometry, DType::f32)),
+      arriving_(transit_buffer(geometry, DType::f32)) {}
 
 Tensor GradientRotation::contribution() {
   Tensor rows = fresh_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_)));
@@ -80,8 +71,8 @@ void GradientRotation::start() {
   if (step_ == 0) return;
   const Tensor incoming = arriving_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_)));
   const Tensor outgoing = leaving_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_ - 1)));
-  receiving_ = ring_.receive(bytes_of(incoming), neighbour(ring_, -1), kGradientsTag);
-  sending_ = ring_.send(bytes_of(outgoing), neighbour(ring_, 1), kGradientsTag);
+  receiving_ = ring_.receive_tensor(incoming, neighbour(ring_, -1), kGradientsTag);
+  sending_ = ring_.send_tensor(outgoing, neighbour(ring_, 1), kGradientsTag);
 }
 
 void GradientRotation::finish() {
@@ -89,7 +80,7 @@ void GradientRotation::finish() {
     receiving_->wait();
     sending_->wait();
     const int64_t rows = geometry_.rows(geometry_.owner(ring_.rank(), step_));
-    add(arriving_.narrow(0, rows), fresh_.narrow(0, rows));
+    add_rows(arriving_.narrow(0, rows), fresh_.narrow(0, rows));
   }
   std::swap(fresh_, leaving_);
   ++step_;
@@ -98,8 +89,8 @@ void GradientRotation::finish() {
 Tensor GradientRotation::home() {
   const Tensor incoming = arriving_.narrow(0, geometry_.rows(ring_.rank()));
   const Tensor outgoing = leaving_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), geometry_.hops)));
-  receiving_ = ring_.receive(bytes_of(incoming), neighbour(ring_, geometry_.hops), kHomeTag);
-  sending_ = ring_.send(bytes_of(outgoing), neighbour(ring_, -geometry_.hops), kHomeTag);
+  receiving_ = ring_.receive_tensor(incoming, neighbour(ring_, geometry_.hops), kHomeTag);
+  sending_ = ring_.send_tensor(outgoing, neighbour(ring_, -geometry_.hops), kHomeTag);
   receiving_->wait();
   sending_->wait();
   return incoming;

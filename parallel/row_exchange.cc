@@ -21,9 +21,8 @@ RowGathering::RowGathering(const TensorGroup& group, const Tensor& own) {
     return;
   }
   const int64_t columns = own.cols();
-  rows_ = Tensor::empty({group.rows, columns}, DType::f32, MemoryTag::communication);
-  request_ = group.comm->all_gather_async(std::as_bytes(own.span<float>()), std::as_writable_bytes(rows_.span<float>()),
-                                          counts(group, columns * static_cast<int64_t>(sizeof(float))));
+  rows_ = Tensor::empty({group.rows, columns}, own.dtype(), MemoryTag::communication);
+  request_ = group.comm->all_gather_tensor(own, rows_, counts(group, columns));
 }
 
 const Tensor& RowGathering::wait() {
@@ -36,12 +35,11 @@ RowReduction::RowReduction(const TensorGroup& group, const Tensor& partial) : pa
   if (!group.sequence) {
     own_ = partial;
     if (group.comm->size() == 1) return;
-    request_ = group.comm->all_reduce_async(own_.span<float>(), ReduceOp::sum);
+    request_ = group.comm->all_reduce_tensor(own_, ReduceOp::sum);
     return;
   }
-  own_ = Tensor::empty({group.row_count(group.comm->rank()), partial.cols()});
-  request_ = group.comm->reduce_scatter_async(partial_.span<float>(), own_.span<float>(), counts(group, partial.cols()),
-                                              ReduceOp::sum);
+  own_ = Tensor::empty({group.row_count(group.comm->rank()), partial.cols()}, partial.dtype());
+  request_ = group.comm->reduce_scatter_tensor(partial_, own_, counts(group, partial.cols()), ReduceOp::sum);
 }
 
 const Tensor& RowReduction::wait() {

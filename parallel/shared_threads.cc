@@ -58,7 +58,8 @@ ThreadGroup::ThreadGroup(const SharedArea::Shape& group_shape, bool direct)
       counters(static_cast<size_t>(shape.ranks)),
       doors(std::make_unique<Door[]>(static_cast<size_t>(shape.ranks))) {
   if (direct) return;
-  windows = Tensor::empty({shape.ranks * SharedArea::window_bytes(shape)}, DType::u8, MemoryTag::communication);
+  windows =
+      Tensor::empty({shape.ranks * SharedArea::window_bytes(shape)}, DType::u8, MemoryTag::communication, Device::cpu);
 }
 
 std::unique_ptr<SharedArea> make_thread_area(std::shared_ptr<ThreadGroup> group, int rank, ThreadEvents events) {

@@ -24,13 +24,13 @@ Var column_linear(Tape& tape, const TensorGroup& group, const Var& x, std::span<
   check_rows("column_linear", group, x, /*gathered=*/false);
   const Tensor own = x.value();
   const LinearBlocks blocks(weights, biases, own.cols());
-  Tensor y = Tensor::empty({group.rows, blocks.out()});
+  Tensor y = Tensor::empty({group.rows, blocks.out()}, own.dtype());
   linear_forward(RowGathering(group, own).wait(), blocks, y);
   const Var out = tape.variable(std::move(y), {x}, /*uses_parameters=*/true);
   tape.record(out, blocks.parameters(), [x, out, own, blocks, group] {
     const Tensor& dy = out.grad();
     RowGathering rows(group, own);
-    const Tensor partial = Tensor::empty({group.rows, own.cols()});
+    const Tensor partial = Tensor::empty({group.rows, own.cols()}, own.dtype());
     linear_input_gradient(dy, blocks.weight, 0.0F, partial);
     RowReduction dx(group, partial);
     linear_weight_gradient(rows.wait(), dy, blocks.weight);
@@ -46,7 +46,7 @@ Var row_linear(Tape& tape, const TensorGroup& group, const Var& x, Parameter& we
   Parameter* const weights[] = {&weight};
   const LinearBlocks blocks(weights, {}, input.cols());
   const ParameterBlock shift = bias == nullptr ? ParameterBlock() : ParameterBlock({&bias, 1});
-  const Tensor partial = Tensor::empty({group.rows, blocks.out()});
+  const Tensor partial = Tensor::empty({group.rows, blocks.out()}, input.dtype());
   linear_forward(input, blocks, partial);
   Tensor y = RowReduction(group, partial).wait();
   add_bias(shift, y);

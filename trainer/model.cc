@@ -162,8 +162,8 @@ Var LanguageModel::head_loss(Tape& tape, const Var& x, const PassState& state, M
     Communicator* ranks = state.tensor.comm;
     shard.first = head_->slice.first[0];
     shard.vocabulary = head_->slice.global[0];
-    shard.all_reduce_max = [ranks](const Tensor& values) { ranks->all_reduce(values.span<float>(), ReduceOp::max); };
-    shard.all_reduce_sum = [ranks](const Tensor& values) { ranks->all_reduce(values.span<double>(), ReduceOp::sum); };
+    shard.all_reduce_max = [ranks](const Tensor& values) { ranks->all_reduce_now(values, ReduceOp::max); };
+    shard.all_reduce_sum = [ranks](const Tensor& values) { ranks->all_reduce_now(values, ReduceOp::sum); };
     options.shard = &shard;
     rows = gather_rows(tape, state.tensor, x);
   }

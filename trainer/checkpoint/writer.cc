@@ -88,7 +88,7 @@ struct CheckpointWriter::Implementation {
     Tensor& tensor = buffers[buffer];
     if (!tensor.defined() || tensor.bytes() < bytes) {
       tensor = Tensor();  // give the old one back first
-      tensor = Tensor::zeros({bytes}, DType::u8, MemoryTag::other);
+      tensor = Tensor::zeros({bytes}, DType::u8, MemoryTag::other, Device::cpu);
     }
     return {static_cast<std::byte*>(tensor.raw()), static_cast<size_t>(bytes)};
   }
