@@ -31,7 +31,14 @@ struct Destroy {
 template <class Handle>
 using Owned = std::unique_ptr<std::remove_pointer_t<Handle>, Destroy>;
 
-using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int, int>;
+using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int, int, uint32_t, uint32_t, uint32_t>;
+
+// Bytes that the address is a multiple of, as far as the library makes a difference: it expects 256 unless told.
+uint32_t alignment(const void* pointer) {
+  uint32_t bytes = 256;
+  while (reinterpret_cast<uintptr_t>(pointer) % bytes != 0) bytes /= 2;
+  return bytes;
+}
 
 struct Plan {
   Owned<cublasLtMatmulDesc_t> operation;
@@ -75,16 +82,19 @@ int describe(const CudaMatmul& p, Plan& plan) {
   return layout(plan.c, p.c_type, p.m, p.n, p.ldc);
 }
 
-int choose_algorithm(Library& library, Plan& plan) {
+int choose_algorithm(const CudaMatmul& p, Library& library, Plan& plan) {
   cublasLtMatmulPreference_t preference = nullptr;
   if (int s = report_blas("matmul preference", cublasLtMatmulPreferenceCreate(&preference))) return s;
   const Owned<cublasLtMatmulPreference_t> owner(preference);
-  const size_t workspace = kWorkspace;
-  if (int s = report_blas("matmul preference",
-                          cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                               &workspace, sizeof(workspace)))) {
-    return s;
-  }
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t what, const auto& value) {
+    return report_blas("matmul preference",
+                       cublasLtMatmulPreferenceSetAttribute(preference, what, &value, sizeof(value)));
+  };
+  if (int s = set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace)) return s;
+  if (int s = set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(p.b))) return s;
+  if (int s = set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(p.a))) return s;
+  if (int s = set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(p.c))) return s;
+  if (int s = set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(p.c))) return s;
   cublasLtMatmulHeuristicResult_t best{};
   int found = 0;
   if (int s = report_blas("matmul heuristics", cublasLtMatmulAlgoGetHeuristic(
@@ -115,11 +125,12 @@ int matmul(const CudaMatmul* p, CudaStream stream) {
   const int kind = (p->trans_a == Transpose::yes ? 1 : 0) + (p->trans_b == Transpose::yes ? 2 : 0) +
                    (p->bias != nullptr ? 4 : 0) + (p->beta != 0.0F ? 8 : 0);
   const int types = static_cast<int>(p->type) * 256 + static_cast<int>(p->c_type);
-  Plan& plan = library->plans[{p->m, p->n, p->k, p->lda, p->ldb, p->ldc, kind, types}];
+  Plan& plan = library->plans[{p->m, p->n, p->k, p->lda, p->ldb, p->ldc, kind, types, alignment(p->a), alignment(p->b),
+                               alignment(p->c)}];
   if (!plan.operation) {
     Plan fresh;
     if (int s = describe(*p, fresh)) return s;
-    if (int s = choose_algorithm(*library, fresh)) return s;
+    if (int s = choose_algorithm(*p, *library, fresh)) return s;
     plan = std::move(fresh);
   }
   if (p->bias != nullptr) {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
-#include <utility>
+#include <tuple>
 
 #include "kernels/cuda/device.h"
 #include "kernels/error.h"
@@ -25,10 +25,12 @@ std::vector<int32_t> document_starts(const int32_t* documents, int64_t tokens) {
 
 }  // namespace
 
-// By device and owner: ranks that are threads of one process may share a batch.
+// By device, because ranks that are threads of one process may share a batch; by layout and documents, because copies
+// of a batch share this and may be given others (the ring inside a head exchange).
 struct SequenceBatch::Uploaded {
+  using Key = std::tuple<const CudaDevice*, const void*, SequenceLayout, int64_t>;
   std::mutex mutex;
-  std::map<std::pair<const CudaDevice*, int64_t>, SequenceRows> rows;
+  std::map<Key, SequenceRows> rows;
 };
 
 std::shared_ptr<SequenceBatch::Uploaded> SequenceBatch::make_uploaded() { return std::make_shared<Uploaded>(); }
@@ -36,7 +38,7 @@ std::shared_ptr<SequenceBatch::Uploaded> SequenceBatch::make_uploaded() { return
 SequenceRows SequenceBatch::device_rows(int64_t owner) const {
   if (current_device() == Device::cpu) return key_rows(owner);
   const std::lock_guard lock(uploaded_->mutex);
-  const auto [found, fresh] = uploaded_->rows.try_emplace({&cuda_device(), owner});
+  const auto [found, fresh] = uploaded_->rows.try_emplace({&cuda_device(), documents.raw(), layout, owner});
   if (fresh) {
     SequenceRows host = key_rows(owner);
     found->second.positions = host.positions.to(Device::cuda);

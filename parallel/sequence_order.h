@@ -9,6 +9,7 @@
 // An owner's positions are always ascending.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -51,7 +52,7 @@ class SequenceLayout {
   std::vector<SequenceRange> ranges(int64_t owner) const;
   std::vector<int32_t> positions(int64_t owner) const;  // ascending, count(owner) of them
   int64_t owner_of(int64_t position) const;
-  bool operator==(const SequenceLayout&) const = default;
+  auto operator<=>(const SequenceLayout&) const = default;
 
  private:
   int64_t member_count(int64_t member) const;

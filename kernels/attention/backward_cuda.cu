@@ -186,23 +186,10 @@ struct QueryBackward {
     for (int half = 0; half < 2; ++half) rows[half] = query_row(f, b, h, own + lane_group() + 8 * half);
     for (auto& row : dq) row[0] = row[1] = row[2] = row[3] = 0.0F;
     for (auto& row : dy) row[0] = row[1] = row[2] = row[3] = 0.0F;
-    const int64_t tiles = ceil_div(a.k_tokens, kColumns);
-    int64_t current = next_tile(0);
-    if (current < tiles) load_keys(current, 0);
-    for (int buffer = 0; current < tiles; buffer ^= 1) {
-      const int64_t next = next_tile(current + 1);
-      if (next < tiles) {
-        load_keys(next, buffer ^ 1);
-        wait_copies<1>();
-      } else {
-        wait_copies<0>();
-      }
-      __syncthreads();
-      tile(current, buffer);
-      __syncthreads();
-      current = next;
-    }
-    wait_copies<0>();
+    for_tiles(
+        ceil_div(a.k_tokens, kColumns), [this](int64_t from) { return next_tile(from); },
+        [this](int64_t at, int buffer) { load_keys(at, buffer); },
+        [this](int64_t at, int buffer) { tile(at, buffer); });
     store_rows<kWidth>(dq, kScore == Score::additive ? 1.0F : a.scale, f.dq, f.gradient_type,
                        b * a.q_tokens * f.dq_stride + h * a.width, f.dq_stride, own, a.q_tokens, a.width, f.add_q);
     if constexpr (kScore == Score::additive) store_score_vectors();
@@ -322,23 +309,10 @@ struct KeyBackward {
     }
     for (auto& row : dk) row[0] = row[1] = row[2] = row[3] = 0.0F;
     for (auto& row : dv) row[0] = row[1] = row[2] = row[3] = 0.0F;
-    const int64_t steps = group * tiles;
-    int64_t current = next_step(0);
-    if (current < steps) load_queries(current, 0);
-    for (int buffer = 0; current < steps; buffer ^= 1) {
-      const int64_t next = next_step(current + 1);
-      if (next < steps) {
-        load_queries(next, buffer ^ 1);
-        wait_copies<1>();
-      } else {
-        wait_copies<0>();
-      }
-      __syncthreads();
-      step(current, buffer);
-      __syncthreads();
-      current = next;
-    }
-    wait_copies<0>();
+    for_tiles(
+        group * tiles, [this](int64_t from) { return next_step(from); },
+        [this](int64_t at, int buffer) { load_queries(at, buffer); },
+        [this](int64_t at, int buffer) { step(at, buffer); });
     store_rows<kWidth>(dk, kScore == Score::additive ? 1.0F : a.scale, f.dk, f.gradient_type,
                        b * a.k_tokens * f.dk_stride + kv_head * a.width, f.dk_stride, own, a.k_tokens, a.width,
                        f.add_kv);

@@ -221,25 +221,11 @@ struct Forward {
     }
     load_tile<T, kWidth>(tile_source<T>(a.q, b, a.q_tokens, a.q_stride, h, a.width), first, kRows, shared.q);
     commit_copies();
-    const int64_t tiles = ceil_div(a.k_tokens, kColumns);
-    int64_t current = next_tile(0);
-    if (current < tiles) load_keys(current, 0);
     load_state();
-    // The next tile arrives while the current one is computed.
-    for (int buffer = 0; current < tiles; buffer ^= 1) {
-      const int64_t next = next_tile(current + 1);
-      if (next < tiles) {
-        load_keys(next, buffer ^ 1);
-        wait_copies<1>();
-      } else {
-        wait_copies<0>();
-      }
-      __syncthreads();
-      tile(current, buffer);
-      __syncthreads();
-      current = next;
-    }
-    wait_copies<0>();
+    for_tiles(
+        ceil_div(a.k_tokens, kColumns), [this](int64_t from) { return next_tile(from); },
+        [this](int64_t at, int buffer) { load_keys(at, buffer); },
+        [this](int64_t at, int buffer) { tile(at, buffer); });
     store();
   }
 };

@@ -299,6 +299,29 @@ __device__ void load_places(const int32_t* positions, const int32_t* documents, 
   }
 }
 
+// Goes through the tiles in [0, end) that next(tile) names, the first one at or after it, or `end`. With two buffers:
+// the next tile arrives while the current one is computed. load(tile, buffer) ends with commit_copies(); what was
+// committed before has arrived too when compute(tile, buffer) runs.
+template <class Next, class Load, class Compute>
+__device__ void for_tiles(int64_t end, const Next& next, const Load& load, const Compute& compute) {
+  int64_t current = next(0);
+  if (current < end) load(current, 0);
+  for (int buffer = 0; current < end; buffer ^= 1) {
+    const int64_t following = next(current + 1);
+    if (following < end) {
+      load(following, buffer ^ 1);
+      wait_copies<1>();
+    } else {
+      wait_copies<0>();
+    }
+    __syncthreads();
+    compute(current, buffer);
+    __syncthreads();
+    current = following;
+  }
+  wait_copies<0>();
+}
+
 // e^x for x <= 0; bf16 results need no more than the hardware's 2^x.
 template <class T>
 __device__ float exponential(float x) {

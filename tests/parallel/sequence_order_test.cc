@@ -9,6 +9,8 @@
 #include <gtest/gtest.h>
 
 #include "kernels/attention/spec.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/library.h"
 #include "kernels/error.h"
 #include "parallel/sequence_batch.h"
 
@@ -157,6 +159,38 @@ TEST(ChooseOrder, FollowsMaskAndDocuments) {
   EXPECT_EQ(parse_sequence_order("zigzag"), SequenceOrder::zigzag);
   EXPECT_THROW(parse_sequence_order("zig-zag"), Error);
   EXPECT_THROW(SequenceLayout(automatic, 4, 2), Error);
+}
+
+// Copies of a batch share what they upload, and may have other layouts or documents.
+TEST(SequenceBatch, RowsOnADeviceAreThoseOfTheLayoutAtHand) {
+  if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
+  CudaDevice device(0);
+  const CudaScope scope(device);
+  SequenceBatch batch;
+  batch.batch = 2;
+  batch.layout = SequenceLayout(SequenceOrder::striped, 24, 4, 1, 2);
+  batch.samples = {1, 2};
+  SequenceBatch joined = batch, other = batch;
+  joined.layout = batch.layout.member_layout();
+  other.documents = Tensor::empty({2, 24}, DType::i32, MemoryTag::data, Device::cpu);
+  for (int32_t i = 0; i < 48; ++i) other.documents.data<int32_t>()[i] = i / 5;
+  const auto values = [](const Tensor& t) {
+    const Tensor host = t.to(Device::cpu);
+    return std::vector<int32_t>(host.data<int32_t>(), host.data<int32_t>() + host.numel());
+  };
+  for (int round = 0; round < 2; ++round) {
+    for (const SequenceBatch* b : {&batch, &joined, &other}) {
+      for (int64_t owner = 0; owner < b->layout.owners(); ++owner) {
+        const SequenceRows there = b->device_rows(owner), here = b->key_rows(owner);
+        EXPECT_EQ(there.positions.device(), Device::cuda);
+        EXPECT_EQ(values(there.positions), values(here.positions));
+        ASSERT_EQ(there.documents.defined(), here.documents.defined());
+        if (here.documents.defined()) {
+          EXPECT_EQ(values(there.documents), values(here.documents));
+        }
+      }
+    }
+  }
 }
 
 TEST(SequenceBatch, RowsCarryGlobalPositionsDocumentsAndOffsetsInThem) {
