@@ -66,7 +66,8 @@ TEST_F(AttentionOnDevice, EqualsTheOracleOnRandomSmallConfigurations) {
 }
 
 TEST_F(AttentionOnDevice, EqualsTheOracleOnRandomLargerConfigurations) {
-  for (uint64_t seed = 2000; seed < (kSanitized ? 2001 : 2003); ++seed) {
+  if (kSanitized) return;  // sizes alone are new
+  for (uint64_t seed = 2000; seed < 2003; ++seed) {
     expect_oracle(seed, 230, DType::f32);
     expect_oracle(seed, 230, DType::bf16);
   }
