@@ -52,6 +52,12 @@ TEST(CudaLibrary, TheRealPluginOpensWithoutADriver) {
   expect_reason(library, "driver");
 }
 
+// The device tests of every program are skipped where no plugin can be used. ctest names one, so that there it must be.
+TEST(CudaLibrary, ThePluginThatCtestNamesCanBeUsed) {
+  if (plugin("FARSIGHT_CUDA_PLUGIN").empty()) GTEST_SKIP() << "started by hand, without FARSIGHT_CUDA_PLUGIN";
+  EXPECT_NE(cuda_library().table, nullptr) << cuda_library().reason;
+}
+
 class CudaDeviceTest : public ::testing::Test {
  protected:
   void SetUp() override {
