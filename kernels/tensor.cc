@@ -179,6 +179,15 @@ void Tensor::check_contiguous() const {
     fail(ErrorKind::internal, "tensor {}: rows are {} elements apart, not contiguous", to_string(shape_), row_stride_);
 }
 
+void copy_to_host(const void* from, Device device, void* to, int64_t bytes) {
+  if (bytes == 0) return;
+  if (device == Device::cuda) {
+    cuda_device().download(from, to, bytes);
+  } else {
+    std::memcpy(to, from, static_cast<size_t>(bytes));
+  }
+}
+
 void expect_together(const char* op, std::initializer_list<const Tensor*> tensors) {
   const Tensor* first = nullptr;
   for (const Tensor* t : tensors) {

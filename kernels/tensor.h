@@ -85,6 +85,9 @@ class Tensor {
   Device device_ = Device::cpu;
 };
 
+// Bytes from host memory, or from the device of this thread, to host memory; waits until they are there.
+void copy_to_host(const void* from, Device device, void* to, int64_t bytes);
+
 // Throws Error{internal} naming `op` unless all defined tensors have one type and lie on one device.
 void expect_together(const char* op, std::initializer_list<const Tensor*> tensors);
 

@@ -9,25 +9,31 @@
 namespace farsight {
 
 ParameterShards::ParameterShards(ParameterStore& store, Mesh& mesh, std::span<const Placement> placements,
-                                 int64_t stage, int64_t bucket_bytes)
+                                 int64_t stage, int64_t bucket_bytes, DType value_type)
     : store_(store), mesh_(mesh), placements_(placements), stage_(stage) {
   if (stage < 0 || stage > 3) fail(ErrorKind::internal, "parameter shards: stage {} is not in [0, 3]", stage);
-  store.allocate({.values = stage < 3, .gradients = stage < 2});
+  store.allocate({.values = stage < 3, .gradients = stage < 2, .value_type = value_type});
   buckets_ = plan_buckets(store, placements, mesh.shape(), bucket_bytes, /*by_unit=*/stage >= 2);
-  if (stage == 0) {
-    pieces_.push_back({{0, store.slab_elements()}, 0});
-    packed_elements_ = store.slab_elements();
+  cut_pieces();
+  const Shape packed{packed_elements_};
+  if (stage >= 2) packed_gradients_ = Tensor::zeros(packed, DType::f32, MemoryTag::gradient);
+  if (stage == 3) packed_values_ = Tensor::zeros(packed, value_type, MemoryTag::parameter);
+  if (value_type != DType::f32) masters_ = Tensor::zeros(packed, DType::f32, MemoryTag::optimizer);
+}
+
+void ParameterShards::cut_pieces() {
+  if (stage_ == 0) {
+    pieces_.push_back({{0, store_.slab_elements()}, 0});
+    packed_elements_ = store_.slab_elements();
     return;
   }
-  const int64_t ranks = mesh.shape().extent(Axis::zero);
-  const int64_t index = mesh.shape().index(mesh.world().rank(), Axis::zero);
+  const MeshShape& shape = mesh_.shape();
   for (const auto& bucket : buckets_) {
-    const SlabRange own = shard_of(bucket.range, index, ranks);
+    const SlabRange own =
+        shard_of(bucket.range, shape.index(mesh_.world().rank(), Axis::zero), shape.extent(Axis::zero));
     pieces_.push_back({own, packed_elements_});
     packed_elements_ += own.count();
   }
-  if (stage >= 2) packed_gradients_ = Tensor::zeros({packed_elements_}, DType::f32, MemoryTag::gradient);
-  if (stage == 3) packed_values_ = Tensor::zeros({packed_elements_}, DType::f32, MemoryTag::parameter);
 }
 
 AxisSet ParameterShards::state_replicas(size_t parameter) const {
@@ -37,11 +43,18 @@ AxisSet ParameterShards::state_replicas(size_t parameter) const {
   return axes.without(kDataContextAxes) | groups;
 }
 
-Tensor ParameterShards::values(const StatePiece& piece) const {
+// Where operations find their values of a piece.
+Tensor ParameterShards::computed(const StatePiece& piece) const {
   const Tensor& slab = stage_ == 3 ? packed_values_ : store_.values();
   const int64_t begin = stage_ == 3 ? piece.packed : piece.range.begin;
   return slab.narrow(begin, piece.range.count());
 }
+
+Tensor ParameterShards::values(const StatePiece& piece) const {
+  return has_masters() ? masters_.narrow(piece.packed, piece.range.count()) : computed(piece);
+}
+
+Tensor ParameterShards::rounded(const StatePiece& piece) const { return has_masters() ? computed(piece) : Tensor(); }
 
 Tensor ParameterShards::gradients(const StatePiece& piece) const {
   const Tensor& slab = stage_ >= 2 ? packed_gradients_ : store_.gradients();
@@ -58,22 +71,27 @@ void ParameterShards::drop_unit_gradients(int64_t unit) {
   if (unit_gradients_.erase(unit) > 0) store_.bind_gradients(unit, Tensor());
 }
 
+// Parameter by parameter, so that the whole model never stands here at stage 3.
 void ParameterShards::initialize(uint64_t seed) {
-  if (stage_ < 3) {
-    store_.initialize(seed);
-    return;
-  }
-  // Unit by unit, so that the whole model never stands here.
-  for (size_t u = 0; u < store_.units().size(); ++u) {
-    const auto& unit = store_.units()[u];
-    const Tensor slab = Tensor::zeros({unit.end - unit.begin}, DType::f32, MemoryTag::parameter);
-    store_.bind_values(static_cast<int64_t>(u), slab);
-    store_.initialize(seed);
-    store_.bind_values(static_cast<int64_t>(u), Tensor());
+  for (const Parameter& p : store_.parameters()) {
+    if (p.numel() == 0) continue;
+    const Tensor initial = ParameterStore::initial_values(p, seed).to(current_device()).view({p.numel()});
+    if (p.value.defined()) copy_rows(initial, p.value.view({p.numel()}));
     for (const auto& piece : pieces_) {
-      if (piece.range.begin < unit.begin || piece.range.end > unit.end || piece.range.count() == 0) continue;
-      copy_rows(slab.narrow(piece.range.begin - unit.begin, piece.range.count()), values(piece));
+      const int64_t begin = std::max(p.offset, piece.range.begin);
+      const int64_t count = std::min(p.offset + p.numel(), piece.range.end) - begin;
+      if (count > 0) {
+        copy_rows(initial.narrow(begin - p.offset, count), values(piece).narrow(begin - piece.range.begin, count));
+      }
     }
+  }
+  round_values();
+}
+
+void ParameterShards::round_values() {
+  if (!has_masters()) return;
+  for (const auto& piece : pieces_) {
+    if (piece.range.count() > 0) copy_rows(values(piece), rounded(piece));
   }
 }
 
@@ -84,7 +102,7 @@ void ParameterShards::gather_values() {
   for (size_t b = 0; b < buckets_.size(); ++b) {
     const SlabRange& range = buckets_[b].range;
     const Tensor all = store_.values().narrow(range.begin, range.count());
-    requests.push_back(zero.all_gather_tensor(values(pieces_[b]), all, shard_counts(range, zero.size())));
+    requests.push_back(zero.all_gather_tensor(computed(pieces_[b]), all, shard_counts(range, zero.size())));
   }
   for (const auto& request : requests) request->wait();
 }
@@ -95,12 +113,12 @@ void ParameterShards::start_gathering(int64_t unit) {
   const auto& range = store_.units()[static_cast<size_t>(unit)];
   Communicator& zero = mesh_.communicator({Axis::zero});
   Gathering& gathering = gathered_[unit];
-  gathering.slab = Tensor::empty({range.end - range.begin}, DType::f32, MemoryTag::parameter);
+  gathering.slab = Tensor::empty({range.end - range.begin}, store_.value_type(), MemoryTag::parameter);
   for (size_t b = 0; b < buckets_.size(); ++b) {
     if (buckets_[b].unit != unit) continue;
     const SlabRange& bucket = buckets_[b].range;
     const Tensor all = gathering.slab.narrow(bucket.begin - range.begin, bucket.count());
-    gathering.requests.push_back(zero.all_gather_tensor(values(pieces_[b]), all, shard_counts(bucket, zero.size())));
+    gathering.requests.push_back(zero.all_gather_tensor(computed(pieces_[b]), all, shard_counts(bucket, zero.size())));
   }
 }
 

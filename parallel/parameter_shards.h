@@ -9,7 +9,10 @@
 // last unit (embedding; final norm and head) are there for the whole pass, because a tied embedding is used at its both
 // ends.
 //
-// Source: Rajbhandari et al. 2020 (arXiv:1910.02054); parallelism specification, section 16.
+// In mixed precision (value_type bf16) operations read bf16 values, and the own shards have fp32 master values beside
+// them, which the optimizer updates and checkpoints hold.
+//
+// Source: Rajbhandari et al. 2020 (arXiv:1910.02054), Micikevicius et al. 2018 (arXiv:1710.03740); parallelism specification, section 16.
 #pragma once
 
 #include <cstdint>
@@ -35,9 +38,9 @@ struct StatePiece {
 class ParameterShards {
  public:
   // Allocates `store`, whose registration must have ended. Not collective. All arguments outlive the object; one
-  // placement per parameter. stage in [0, 3].
+  // placement per parameter. stage in [0, 3]. value_type: what operations read, f32 or bf16.
   ParameterShards(ParameterStore& store, Mesh& mesh, std::span<const Placement> placements, int64_t stage,
-                  int64_t bucket_bytes);
+                  int64_t bucket_bytes, DType value_type = DType::f32);
 
   ParameterStore& store() const { return store_; }
   Mesh& mesh() const { return mesh_; }
@@ -49,8 +52,12 @@ class ParameterShards {
   // Axes over which the ranks hold the same of a parameter's state (what pieces() says): those without zero.
   AxisSet state_replicas(size_t parameter) const;
 
-  // Where the values and gradients of a piece are, f32 [its elements]; gradients after the reduction.
+  // Where the values and gradients of a piece are, f32 [its elements]; gradients after the reduction. In mixed
+  // precision these are the master values.
   Tensor values(const StatePiece& piece) const;
+  // In mixed precision: the bf16 copy of values(piece) that operations read. Not defined() otherwise.
+  Tensor rounded(const StatePiece& piece) const;
+  bool has_masters() const { return masters_.defined(); }
   Tensor gradients(const StatePiece& piece) const;
   // Stages 2 and 3: gradients of the whole unit while they live (undefined otherwise), and their end.
   Tensor unit_gradients(int64_t unit) const;
@@ -58,7 +65,11 @@ class ParameterShards {
 
   // Initial values, everywhere alike. Not collective.
   void initialize(uint64_t seed);
-  // After an update or a load: every rank gets the values of all shards (stages 1 and 2). Collective over `zero`.
+  // After a change of values(): the bf16 copies of the own pieces follow. The optimizer writes both and has no need of
+  // it. Not collective.
+  void round_values();
+  // After an update or a load: every rank gets what operations read of all shards (stages 1 and 2). Collective over
+  // `zero`.
   void gather_values();
 
   // Frame of one forward (and with `training` backward) pass: the first and the last unit are there in between.
@@ -77,6 +88,8 @@ class ParameterShards {
   };
   void start_gathering(int64_t unit);
   void finish_gathering(int64_t unit);
+  void cut_pieces();
+  Tensor computed(const StatePiece& piece) const;
   void release(int64_t unit);
   void bind_gradients(int64_t unit);
   int64_t last_unit() const { return static_cast<int64_t>(store_.units().size()) - 1; }
@@ -88,6 +101,7 @@ class ParameterShards {
   std::vector<GradientBucket> buckets_;
   std::vector<StatePiece> pieces_;
   int64_t packed_elements_ = 0;
+  Tensor masters_;                            // mixed precision, packed
   Tensor packed_values_, packed_gradients_;   // stage 3; stages 2 and 3
   std::map<int64_t, Gathering> gathered_;     // units whose values are here or on their way
   std::map<int64_t, Tensor> unit_gradients_;  // stages 2 and 3

@@ -60,6 +60,16 @@ std::string minority(std::span<const uint64_t> hashes) {
   fail(ErrorKind::diverged, "replicas differ on axis {}: the ranks list different tensors", replicas.name());
 }
 
+// What the optimizer updates on this rank.
+std::vector<ReplicaTensor> piece_tensors(const ParameterShards& shards) {
+  const char* what = shards.has_masters() ? "master values" : "shard";
+  std::vector<ReplicaTensor> tensors;
+  for (const auto& piece : shards.pieces()) {
+    tensors.push_back(replica_tensor(fmt::format("{} at {}", what, piece.range.begin), shards.values(piece)));
+  }
+  return tensors;
+}
+
 }  // namespace
 
 void check_replicas(Communicator& replicas, std::span<const ReplicaTensor> tensors) {
@@ -91,15 +101,15 @@ void check_replicas(const ParameterShards& shards) {
     agree_on_error(mesh.world(), error);
   };
   if (shards.stage() == 3) {
-    std::vector<ReplicaTensor> tensors;
-    for (const auto& piece : shards.pieces()) {
-      tensors.push_back(replica_tensor(fmt::format("shard at {}", piece.range.begin), shards.values(piece)));
-    }
-    check({Axis::zrep}, tensors);
+    check({Axis::zrep}, piece_tensors(shards));
     return;
   }
   const auto all = replica_tensors(shards.store());
   check(kDataContextAxes, all);
+  if (shards.has_masters()) {  // they may part long before the rounded values do
+    const AxisSet replicas = shards.stage() == 0 ? kDataContextAxes : AxisSet{Axis::zrep};
+    check(replicas, piece_tensors(shards));
+  }
   // Inside the tensor group: what every rank of it holds, and key heads that several ranks hold.
   std::map<AxisSet, std::vector<ReplicaTensor>> inside;
   for (size_t i = 0; i < all.size(); ++i) {

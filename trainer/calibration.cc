@@ -132,6 +132,18 @@ Calibration default_cpu_calibration() {
   return c;
 }
 
+Calibration run_calibration(const Config& config, bool cuda) {
+  if (!cuda) return default_cpu_calibration();
+  Calibration c = h100_calibration();
+  if (config.train.precision == PrecisionChoice::bf16) return c;
+  // fp32 on the ordinary units, 66.9 TFLOP/s; shares as large products reach them, attention by own kernels. Estimates.
+  c.precision = kSinglePrecision;
+  c.peak_flops = 66.9e12;
+  c.product_flops = 0.75 * c.peak_flops;
+  c.attention_forward = c.attention_backward = 0.4 * c.peak_flops;
+  return c;
+}
+
 Calibration named_calibration(std::string_view device) {
   if (device == "h100") return h100_calibration();
   if (device == "cpu") return default_cpu_calibration();

@@ -47,6 +47,9 @@ struct Calibration {
 Calibration h100_calibration();
 // What a core of a current server reaches, for predictions without a measurement.
 Calibration default_cpu_calibration();
+// Of the device that a run of this configuration computes on: `cuda` like an H100 in the precision of the run, else the
+// CPU.
+Calibration run_calibration(const Config& config, bool cuda);
 // "h100" or "cpu" (default_cpu_calibration). Throws Error{usage} listing the names.
 Calibration named_calibration(std::string_view device);
 

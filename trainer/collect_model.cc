@@ -5,6 +5,7 @@
 #include <cstring>
 #include <span>
 
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
 
 namespace farsight {
@@ -83,6 +84,7 @@ std::unique_ptr<LanguageModel> collect_model(const LanguageModel& model, const P
   if (shards.stage() < 3 && shards.mesh().shape().extent(Axis::tp) == 1) return nullptr;
   std::unique_ptr<LanguageModel> whole;
   if (shards.mesh().world().rank() == 0) {
+    const HostScope host;
     whole = std::make_unique<LanguageModel>(model.spec());
     whole->parameters().allocate({.values = true, .gradients = false});
   }

@@ -12,8 +12,8 @@
 
 namespace farsight {
 
-// The model with all weights on rank 0 of the world, null on the others; null everywhere when every rank has all
-// weights anyway. Collective over the world. Costs rank 0 the memory of the whole model.
+// The model with all weights, fp32 in host memory (HostScope), on rank 0 of the world, null on the others; null
+// everywhere when every rank has all weights anyway. Collective over the world. Costs rank 0 the memory of the model.
 std::unique_ptr<LanguageModel> collect_model(const LanguageModel& model, const ParameterShards& shards);
 
 // Logical tensors by name on rank 0, empty on the others: values (`gradients` false) or reduced gradients. Collective.

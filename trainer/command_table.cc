@@ -36,13 +36,14 @@ Command train_command() {
 Command eval_command() {
   return {.name = "eval",
           .summary = "loss, perplexity and bits per byte of a trained model over a whole split",
-          .synopsis = "RUN|CHECKPOINT [--data=FILE] [--split=NAME]",
+          .synopsis = "RUN|CHECKPOINT [--data=FILE] [--split=NAME] [--device=auto|cpu|cuda]",
           .help = "Every token but the first of a file is scored once. All ranks form one ring, so any number fits.",
           .example = "farsight eval runs/shakespeare --split=test",
           .least_positional = 1,
           .most_positional = 1,
           .options = {{"data", "FILE", "the data of the run", "another dataset of the same tokeniser"},
-                      {"split", "NAME", "valid", "train, valid or test"}},
+                      {"split", "NAME", "valid", "train, valid or test"},
+                      {"device", "auto|cpu|cuda", "auto", "where to compute, whatever the run was trained on"}},
           .parallel = true,
           .run = run_eval};
 }
@@ -50,7 +51,8 @@ Command eval_command() {
 Command generate_command() {
   return {.name = "generate",
           .summary = "continue a text with a trained model",
-          .synopsis = "RUN|CHECKPOINT --prompt=TEXT [--tokens=N] [--temperature=T] [--top-k=K] [--top-p=P] [--seed=N]",
+          .synopsis = "RUN|CHECKPOINT --prompt=TEXT [--tokens=N] [--temperature=T] [--top-k=K] [--top-p=P] [--seed=N] "
+                      "[--device=auto|cpu|cuda]",
           .help = "The same seed gives the same text.",
           .example = "farsight generate runs/shakespeare --prompt=\"ROMEO:\" --tokens=200",
           .least_positional = 1,
@@ -60,7 +62,8 @@ Command generate_command() {
                       {"temperature", "T", "0.8", "0 = always the most likely token"},
                       {"top-k", "K", "0", "draw from the K most likely; 0 = all"},
                       {"top-p", "P", "1", "draw from the most likely that hold this share of the probability"},
-                      {"seed", "N", "0", "of the draws"}},
+                      {"seed", "N", "0", "of the draws"},
+                      {"device", "auto|cpu|cuda", "auto", "where to compute, whatever the run was trained on"}},
           .run = run_generate};
 }
 
@@ -146,7 +149,7 @@ Command plan_command() {
                       {"memory", "BYTES", "", "memory of a rank, such as 80GiB: refuse what does not fit"},
                       {"candidates", "", "", "layouts, states, recomputation and micro-batches, best first"},
                       {"rows", "K", "10", "of --candidates"},
-                      {"device", "cpu|h100", "cpu", "what times are predicted for"},
+                      {"device", "cpu|h100", "that of the run", "what times are predicted for"},
                       {"calibration", "FILE,FILE", "", "measurements of farsight bench kernels|comm --json"},
                       {"ranks-per-node", "N", "all, h100: 8", "ranks that share the fast links"},
                       {"json", "", "", "print JSON"}},

@@ -22,7 +22,7 @@
 
 namespace farsight {
 
-enum class DeviceChoice : uint8_t { automatic, cpu };
+enum class DeviceChoice : uint8_t { automatic, cpu, cuda };
 enum class TaskKind : uint8_t { lm };
 enum class PackChoice : uint8_t { documents, concat };
 enum class MlpChoice : uint8_t { swiglu, gelu };
@@ -38,7 +38,7 @@ enum class ContextChoice : uint8_t { automatic, ring, allgather, ulysses };
 enum class HeadNormChoice : uint8_t { none, rms };
 enum class OptimizerChoice : uint8_t { adamw, sgd };
 enum class ScheduleChoice : uint8_t { constant, linear, cosine };
-enum class PrecisionChoice : uint8_t { f32 };
+enum class PrecisionChoice : uint8_t { f32, bf16 };
 enum class RecomputeChoice : uint8_t { none, attn, layer };
 enum class OffloadChoice : uint8_t { none, activations };
 enum class VerifyChoice : uint8_t { chunks, full };

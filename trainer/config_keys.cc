@@ -69,8 +69,11 @@ std::vector<ConfigKey> run_keys() {
                    "seed of initial weights, data order and dropout"),
           describe(std::move(deterministic), kFree, "true", "same layout, same bits"),
           describe(choice<C, DeviceChoice>("run.device", member(s, &C::device),
-                                           {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}}, {"cuda"}),
-                   kFree, "\"auto\"", "device that computes")};
+                                           {{"auto", DeviceChoice::automatic},
+                                            {"cpu", DeviceChoice::cpu},
+                                            {"cuda", DeviceChoice::cuda}}),
+                   kFree, "\"auto\"",
+                   "device that computes; auto = a CUDA device for each rank where there are some, else the CPU")};
 }
 
 std::vector<ConfigKey> task_keys() {
@@ -321,9 +324,12 @@ std::vector<ConfigKey> train_keys() {
       describe(
           integer("train.micro_batch", member(s, &C::micro_batch), {.low = 1, .high = kMillion, .automatic = "auto"}),
           kFree, "4", "samples per data rank and pass; auto = about 8192 tokens of a rank"),
-      describe(choice<C, PrecisionChoice>("train.precision", member(s, &C::precision), {{"f32", PrecisionChoice::f32}},
-                                          {"bf16", "f16", "fp8"}),
-               kFree, "\"f32\"", "number format of the arithmetic"),
+      describe(choice<C, PrecisionChoice>("train.precision", member(s, &C::precision),
+                                          {{"f32", PrecisionChoice::f32}, {"bf16", PrecisionChoice::bf16}},
+                                          {"f16", "fp8"}),
+               kFree, "\"bf16\"",
+               "number format of weights and activations; bf16 (CUDA devices only) sums in fp32 and keeps fp32 master "
+               "weights, gradients and optimizer state"),
       describe(
           choice<C, RecomputeChoice>(
               "train.recompute", member(s, &C::recompute),

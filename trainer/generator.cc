@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <tuple>
 
@@ -15,6 +14,7 @@
 #include "kernels/linear.h"
 #include "kernels/random.h"
 #include "kernels/rope.h"
+#include "kernels/rows.h"
 #include "kernels/swiglu.h"
 
 namespace farsight {
@@ -34,14 +34,6 @@ std::vector<int32_t> candidates(std::span<const float> logits, const SamplingOpt
   std::partial_sort(ids.begin(), ids.begin() + k, ids.end(), better);
   ids.resize(static_cast<size_t>(k));
   return ids;
-}
-
-void copy_rows(const Tensor& from, const Tensor& to, int64_t first_row) {
-  const Tensor rows = to.narrow(first_row, from.rows());
-  for (int64_t r = 0; r < from.rows(); ++r) {
-    std::memcpy(rows.data<float>() + r * rows.row_stride(), from.data<float>() + r * from.row_stride(),
-                static_cast<size_t>(from.cols()) * sizeof(float));
-  }
 }
 
 // Length of the UTF-8 sequence that starts at s[i]; 0 = invalid, -1 = cut off by the end.
@@ -89,12 +81,14 @@ Generator::Generator(LanguageModel& model, int64_t context) : model_(model), con
   if (context < 1 || (s.position == PositionKind::learned && context > s.max_positions)) {
     fail(ErrorKind::internal, "generator: context of {} tokens, the model has {} positions", context, s.max_positions);
   }
+  const Shape cache{context, s.kv_heads * s.head_width};
   for (int64_t i = 0; i < s.layers; ++i) {
-    keys_.push_back(Tensor::empty({context, s.kv_heads * s.head_width}));
-    values_.push_back(Tensor::empty({context, s.kv_heads * s.head_width}));
+    keys_.push_back(Tensor::empty(cache, model.parameters().value_type()));
+    values_.push_back(Tensor::empty(cache, model.parameters().value_type()));
   }
-  positions_ = Tensor::empty({context}, DType::i32);
-  std::iota(positions_.data<int32_t>(), positions_.data<int32_t>() + context, 0);
+  counting_ = Tensor::empty({context}, DType::i32, MemoryTag::data, Device::cpu);
+  std::iota(counting_.data<int32_t>(), counting_.data<int32_t>() + context, 0);
+  positions_ = counting_.to(current_device());
 }
 
 Var Generator::attend(Tape& tape, size_t layer, const Var& x, const Tensor& positions) {
@@ -112,8 +106,8 @@ Var Generator::attend(Tape& tape, size_t layer, const Var& x, const Tensor& posi
     const auto table = rope_table(positions, s.rope_theta, s.head_width);
     std::tie(parts[0], parts[1]) = rope(tape, parts[0], parts[1], table);
   }
-  copy_rows(parts[1].value(), keys_[layer], used_);
-  copy_rows(parts[2].value(), values_[layer], used_);
+  copy_rows(parts[1].value(), keys_[layer].narrow(used_, rows));
+  copy_rows(parts[2].value(), values_[layer].narrow(used_, rows));
 
   AttentionSpec spec = s.attention;
   spec.dropout = 0.0;
@@ -134,7 +128,7 @@ Var Generator::attend(Tape& tape, size_t layer, const Var& x, const Tensor& posi
   keys.heads = s.kv_heads;
   keys.width = keys.value_width = s.head_width;
   keys.positions = positions_.narrow(0, used_ + rows);
-  const Tensor out = Tensor::empty({rows, q_width});
+  const Tensor out = Tensor::empty({rows, q_width}, queries.q.dtype());
   const Tensor lse = Tensor::empty({1, s.heads, rows});
   attention_forward(spec, queries, keys, out, lse, {});
   return linear(tape, tape.input(out), *weights.out, weights.out_bias);
@@ -145,7 +139,8 @@ std::span<const float> Generator::feed_part(std::span<const int32_t> tokens) {
   const auto rows = static_cast<int64_t>(tokens.size());
   const Tensor positions = positions_.narrow(used_, rows);
   Tape tape(/*recording=*/false);
-  Var residual = embedding(tape, tokens, model_.embedding(), model_.position_table(), positions.span<int32_t>());
+  Var residual = embedding(tape, tokens, model_.embedding(), model_.position_table(),
+                           counting_.narrow(used_, rows).span<int32_t>());
   Var branch;
   for (size_t i = 0; i < model_.layers().size(); ++i) {
     const auto& layer = model_.layers()[i];
@@ -163,7 +158,7 @@ std::span<const float> Generator::feed_part(std::span<const int32_t> tokens) {
       norm_residual(tape, branch, residual, model_.final_norm(), model_.final_norm_bias(), s.norm, s.norm_eps);
   used_ += rows;
   history_.insert(history_.end(), tokens.begin(), tokens.end());
-  logits_ = logits(end.normed.value().narrow(rows - 1, 1), model_.head());
+  logits_ = logits(end.normed.value().narrow(rows - 1, 1), model_.head()).to(Device::cpu);
   return {logits_.data<float>(), static_cast<size_t>(s.vocab)};
 }
 

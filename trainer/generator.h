@@ -25,7 +25,8 @@ int32_t sample_token(std::span<const float> logits, const SamplingOptions& optio
 
 class Generator {
  public:
-  // context: tokens kept, at most the model's positions. The model must outlive the generator and stay unchanged.
+  // context: tokens kept, at most the model's positions. The model must outlive the generator and stay unchanged; it
+  // lies on the device of this thread.
   Generator(LanguageModel& model, int64_t context);
 
   // Reads tokens and returns the logits [V] behind the last one; valid until the next call. tokens must not be empty.
@@ -44,8 +45,8 @@ class Generator {
   int64_t used_ = 0;
   std::vector<int32_t> history_;       // tokens in the cache
   std::vector<Tensor> keys_, values_;  // per layer [context, Hkv * D]
-  Tensor positions_;                   // [context] 0, 1, 2 ...
-  Tensor logits_;
+  Tensor counting_, positions_;        // [context] 0, 1, 2 ... on the host, and where the operations run
+  Tensor logits_;                      // f32 on the host
 };
 
 // Bytes as they may be shown on a screen: invalid UTF-8 becomes U+FFFD. An incomplete sequence at the end is left in

@@ -6,6 +6,7 @@
 
 #include "kernels/error.h"
 #include "trainer/model_spec.h"
+#include "trainer/run_device.h"
 #include "trainer/run_mesh.h"
 
 namespace farsight {
@@ -17,7 +18,8 @@ LayoutTrainer::LayoutTrainer(Communicator& world, const Config& config, const Da
       sequence_(sequence_layout(config, layout_)),
       corpus_(open_split(files, config.data, "train", /*evaluation=*/false, "")),
       model_(model_spec(config, corpus_->tokenizer().vocab_size), model_sharding(config, mesh_.shape(), world.rank())),
-      shards_(model_.parameters(), mesh_, model_.placements(), config.parallel.zero, config.parallel.bucket_bytes),
+      shards_(model_.parameters(), mesh_, model_.placements(), config.parallel.zero, config.parallel.bucket_bytes,
+              value_type(config)),
       optimizer_(shards_, config.optim),
       step_(model_, shards_, optimizer_,
             {static_cast<uint64_t>(config.run.seed), config.optim.clip, sequence_,

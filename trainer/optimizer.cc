@@ -55,9 +55,9 @@ void Optimizer::update(double rate, double clip_factor, int64_t step) {
     };
     const Tensor values = shards_.values(piece), gradients = shards_.gradients(piece);
     if (config_.name == OptimizerChoice::adamw) {
-      adamw(values, gradients, part(first_), part(second_), ranges_[i], adam);
+      adamw(values, gradients, part(first_), part(second_), ranges_[i], adam, shards_.rounded(piece));
     } else {
-      sgd(values, gradients, part(first_), ranges_[i], plain);
+      sgd(values, gradients, part(first_), ranges_[i], plain, shards_.rounded(piece));
     }
   }
 }

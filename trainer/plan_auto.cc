@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
 #include "parallel/mpi_comm.h"
 #include "trainer/host_memory.h"
@@ -17,14 +18,21 @@
 namespace farsight {
 namespace {
 
-// Bytes for a rank of the node that has least, the same on all ranks.
+// Bytes for a rank of the node or device that has least, the same on all ranks.
 int64_t agreed_memory(Communicator& world) {
-  const auto host = static_cast<int64_t>(std::hash<std::string>()(host_name()) & 0x7FFFFFFFFFFFFFFF);
+  std::string place = host_name();
+  int64_t available = available_host_memory();
+  if (current_device() == Device::cuda) {
+    const CudaDeviceInfo info = cuda_device().info();
+    place += info.bus_id;
+    available = info.free_bytes;
+  }
+  const auto host = static_cast<int64_t>(std::hash<std::string>()(place) & 0x7FFFFFFFFFFFFFFF);
   std::vector<int64_t> hosts(static_cast<size_t>(world.size()));
   const std::vector<int64_t> counts(hosts.size(), sizeof(int64_t));
   world.all_gather(std::as_bytes(std::span(&host, 1)), std::as_writable_bytes(std::span(hosts)), counts);
   const auto here = std::count(hosts.begin(), hosts.end(), host);
-  std::array<int64_t, 1> bytes{available_host_memory() / std::max<int64_t>(1, here)};
+  std::array<int64_t, 1> bytes{available / std::max<int64_t>(1, here)};
   world.all_reduce(std::span<int64_t>(bytes), ReduceOp::min);
   return bytes[0];
 }
@@ -61,7 +69,8 @@ Config choose_layout(const Config& config, Communicator& world, int64_t vocab) {
   if (!has_automatic_layout(config)) return config;
   int64_t known = std::max(config.model.vocab, vocab);
   world.all_reduce(std::span<int64_t>(&known, 1), ReduceOp::max);
-  return choose_layout(config, world.size(), known, agreed_memory(world), default_cpu_calibration(), 0);
+  return choose_layout(config, world.size(), known, agreed_memory(world),
+                       run_calibration(config, current_device() == Device::cuda), 0);
 }
 
 }  // namespace farsight

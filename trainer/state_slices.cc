@@ -18,7 +18,7 @@ namespace {
 struct HeldBox {
   SliceBox box;
   AxisSet replicas;
-  float* data = nullptr;
+  Tensor values;  // f32, as many elements, wherever the rank computes
 };
 
 int64_t product(const Shape& shape, size_t first) {
@@ -84,9 +84,9 @@ void check_known(const Manifest& manifest, const ParameterShards& shards, const 
   }
 }
 
-// The parts of an array laid out as ParameterShards::pieces() says.
+// The parts of an array that is laid out as ParameterShards::pieces() says; `part` gives the elements of a piece.
 void add_packed(const ParameterShards& shards, const std::string& prefix,
-                const std::function<float*(const StatePiece&)>& data, std::vector<HeldBox>& out) {
+                const std::function<Tensor(const StatePiece&)>& part, std::vector<HeldBox>& out) {
   const auto& parameters = shards.store().parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& p = parameters[i];
@@ -95,9 +95,9 @@ void add_packed(const ParameterShards& shards, const std::string& prefix,
       const int64_t end = std::min(p.offset + p.numel(), piece.range.end);
       if (begin >= end) continue;
       for (auto& box : flat_boxes(p.slice, begin - p.offset, end - p.offset)) {
-        float* first = data(piece) + p.offset + box.begin - piece.range.begin;
+        const Tensor values = part(piece).narrow(p.offset + box.begin - piece.range.begin, count_of(box.shape));
         out.push_back({box_of(prefix + p.name, p.slice.global, std::move(box.offset), std::move(box.shape)),
-                       shards.state_replicas(i), first});
+                       shards.state_replicas(i), values});
       }
     }
   }
@@ -105,22 +105,22 @@ void add_packed(const ParameterShards& shards, const std::string& prefix,
 
 std::vector<HeldBox> held_boxes(const ParameterShards& shards, const Optimizer& optimizer) {
   std::vector<HeldBox> out;
-  if (shards.stage() == 3) {
+  if (shards.stage() == 3 || shards.has_masters()) {
     add_packed(
-        shards, "", [&](const StatePiece& piece) { return shards.values(piece).data<float>(); }, out);
+        shards, "", [&](const StatePiece& piece) { return shards.values(piece); }, out);
   } else {
     const auto& parameters = shards.store().parameters();
     for (size_t i = 0; i < parameters.size(); ++i) {
       const Parameter& p = parameters[i];
       if (p.numel() == 0) continue;
       out.push_back({box_of(p.name, p.slice.global, p.slice.first, p.slice.shape),
-                     replicate_axes(shards.placements()[i], shards.mesh().shape()), p.value.data<float>()});
+                     replicate_axes(shards.placements()[i], shards.mesh().shape()), p.value});
     }
   }
   for (const auto& state : optimizer.state()) {
     add_packed(
-        shards, prefix_of(state), [&](const StatePiece& piece) { return state.packed.data<float>() + piece.packed; },
-        out);
+        shards, prefix_of(state),
+        [&](const StatePiece& piece) { return state.packed.narrow(piece.packed, piece.range.count()); }, out);
   }
   return out;
 }
@@ -136,7 +136,7 @@ std::vector<FlatBox> flat_boxes(const ParameterSlice& slice, int64_t begin, int6
 std::vector<TensorSlice> state_slices(const ParameterShards& shards, const Optimizer& optimizer) {
   std::map<AxisSet, std::vector<TensorSlice>> by_replicas;
   for (auto& held : held_boxes(shards, optimizer)) {
-    by_replicas[held.replicas].push_back({std::move(held.box), held.data});
+    by_replicas[held.replicas].push_back({std::move(held.box), held.values.raw(), held.values.device()});
   }
   const MeshShape& mesh = shards.mesh().shape();
   const int64_t rank = shards.mesh().world().rank();
@@ -151,12 +151,18 @@ std::vector<TensorSlice> state_slices(const ParameterShards& shards, const Optim
   return out;
 }
 
-std::vector<TensorTarget> state_targets(const Manifest& manifest, const ParameterShards& shards,
-                                        const Optimizer& optimizer) {
+LoadTargets state_targets(const Manifest& manifest, const ParameterShards& shards, const Optimizer& optimizer) {
   check_known(manifest, shards, optimizer);
-  std::vector<TensorTarget> out;
-  for (auto& held : held_boxes(shards, optimizer)) out.push_back({std::move(held.box), held.data});
+  LoadTargets out;
+  for (auto& held : held_boxes(shards, optimizer)) out.add(std::move(held.box), held.values);
   return out;
+}
+
+void take_loaded_state(LoadTargets& loaded, ParameterShards& shards) {
+  loaded.deliver();
+  if (!shards.has_masters()) return;
+  shards.round_values();
+  shards.gather_values();
 }
 
 }  // namespace farsight

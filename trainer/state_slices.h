@@ -11,6 +11,7 @@
 #include "parallel/parameter_shards.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/tensor_slice.h"
+#include "trainer/load_targets.h"
 #include "trainer/optimizer.h"
 
 namespace farsight {
@@ -27,10 +28,12 @@ std::vector<FlatBox> flat_boxes(const ParameterSlice& slice, int64_t begin, int6
 // slices point into the parameters and the optimizer.
 std::vector<TensorSlice> state_slices(const ParameterShards& shards, const Optimizer& optimizer);
 
-// Where a load of the checkpoint `manifest` puts weights and optimizer state of this rank. After it
-// ParameterShards::gather_values() is not needed: the values of stages 0 to 2 are loaded whole. Error{data} naming a
-// tensor of the checkpoint that this model or optimizer does not have (one that it lacks is found by the load).
-std::vector<TensorTarget> state_targets(const Manifest& manifest, const ParameterShards& shards,
-                                        const Optimizer& optimizer);
+// Where a load of the checkpoint `manifest` puts weights and optimizer state of this rank. Error{data} naming a tensor
+// of the checkpoint that this model or optimizer does not have (one that it lacks is found by the load).
+LoadTargets state_targets(const Manifest& manifest, const ParameterShards& shards, const Optimizer& optimizer);
+
+// After the load: the state is where training reads it. Collective in mixed precision, where every rank loads the
+// master values of its own shards only; otherwise the values of stages 0 to 2 are loaded whole.
+void take_loaded_state(LoadTargets& loaded, ParameterShards& shards);
 
 }  // namespace farsight

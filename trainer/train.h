@@ -19,7 +19,8 @@ struct TrainRequest {
   DatasetFiles files;                     // of rank 0
   std::vector<std::string> command_line;  // for command.txt
   bool terminal = false;                  // progress bar
-  double ceiling_flops = 0.0;             // measured peak of all ranks together; 0 = not measured
+  std::string device;                     // where the ranks compute, in words, for the log
+  double ceiling_flops = 0.0;             // peak of all ranks together; 0 = not known
 };
 
 struct TrainOutcome {
@@ -29,7 +30,7 @@ struct TrainOutcome {
   double valid_loss = 0.0;  // of the last evaluation, 0 without one
 };
 
-// Collective over `world`; out is used on rank 0. Throws AgreedError (all ranks alike) or Error (this rank only: the
+// On the device of the calling thread. Collective over `world`; out is used on rank 0. Throws AgreedError (all ranks alike) or Error (this rank only: the
 // caller must abort the job). exit.json is written by rank 0 for outcomes and for agreed errors once the run directory
 // is held.
 TrainOutcome train(Communicator& world, const TrainRequest& request, std::ostream& out);

@@ -4,6 +4,7 @@
 #include "kernels/error.h"
 #include "trainer/checkpoint/load.h"
 #include "trainer/model_spec.h"
+#include "trainer/run_device.h"
 #include "trainer/run_tokenizer.h"
 #include "trainer/training_state.h"
 
@@ -16,7 +17,9 @@ void load_from(FileSystem& files, const std::string& path, TrainedModel& trained
     fail(ErrorKind::data, "checkpoint '{}' was trained with tokeniser {}, the run directory holds {}", path,
          manifest.state.tokenizer_fingerprint, trained.tokenizer.fingerprint);
   }
-  load_tensors(files, path, manifest, weight_targets(*trained.model));
+  LoadTargets weights = weight_targets(*trained.model);
+  load_tensors(files, path, manifest, weights.targets());
+  weights.deliver();
   trained.checkpoint = path;
   trained.step = manifest.state.step;
 }
@@ -29,7 +32,7 @@ TrainedModel load_trained_model(const RunReference& run, const Config& config) {
   trained.config = config;
   trained.tokenizer = load_tokenizer(*files, run.directory);
   trained.model = std::make_unique<LanguageModel>(model_spec(config, trained.tokenizer.vocab_size));
-  trained.model->parameters().allocate();
+  trained.model->parameters().allocate({.gradients = false, .value_type = value_type(config)});
   if (!run.checkpoint.empty()) {
     load_from(*files, run.checkpoint, trained);
     return trained;

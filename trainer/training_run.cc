@@ -6,7 +6,7 @@
 #include <cmath>
 #include <ostream>
 
-#include "kernels/allocator.h"
+#include "kernels/cuda/device.h"
 #include "kernels/error.h"
 #include "kernels/parallel_for.h"
 #include "parallel/agree.h"
@@ -15,6 +15,7 @@
 #include "trainer/collect_model.h"
 #include "trainer/generator.h"
 #include "trainer/plan.h"
+#include "trainer/run_device.h"
 #include "trainer/run_directory.h"
 #include "trainer/run_tokenizer.h"
 #include "trainer/signals.h"
@@ -55,8 +56,9 @@ TrainOutcome TrainingRun::run() {
   say(fmt::format("{} parameters, {} steps of {} sequences of {} tokens on {}, {} order, {} threads a rank",
                   model_->parameters().global_count(), total_steps_, config_.train.batch_samples, config_.data.sequence,
                   mesh_->describe(), to_string(layout_.order), thread_count()));
+  if (!request_.device.empty()) say("computes on " + request_.device);
   if (!valid_data_) say("no split 'valid' in the data: no evaluation");
-  host_allocator().reset_peak();
+  reset_computing_peak();
   while (position_.step < total_steps_) {
     watchdog_->enter(run_steps_ == 0 ? Section::first_step : Section::step, position_.step);
     train_step();
@@ -186,7 +188,7 @@ void TrainingRun::report() {
   m.tokens_per_s = tokens / interval_.seconds;
   m.flops_per_s = *m.tokens_per_s * flops_per_token_;
   if (request_.ceiling_flops > 0.0) m.fraction_of_ceiling = *m.flops_per_s / request_.ceiling_flops;
-  m.memory_peak = host_allocator().stats().peak_bytes;
+  m.memory_peak = computing_memory().peak_bytes;
   m.offloaded_peak = interval_.last.offloaded_peak;
   m.data_wait_ms = interval_.data_wait_ms / steps;
   m.comm_exposed_ms = interval_.exposed_ms / steps;
@@ -223,7 +225,7 @@ void TrainingRun::evaluate_now() {
     m.split = "valid";
     m.loss = result.loss();
     m.tokens = position_.tokens;
-    m.memory_peak = host_allocator().stats().peak_bytes;
+    m.memory_peak = computing_memory().peak_bytes;
     if (valid_data_->bytes_of_text() > 0 && config_.eval.batches == 0) {
       m.bits_per_byte = result.loss_sum / (std::log(2.0) * static_cast<double>(valid_data_->bytes_of_text()));
     }
@@ -243,6 +245,8 @@ void TrainingRun::write_sample() {
   const auto ids = encode(*tokenizer, config_.eval.prompt);
   if (ids.empty()) return;
   std::vector<int32_t> prompt(ids.begin(), ids.end());
+  std::optional<HostScope> host;
+  if (collected) host.emplace();
   Generator generator(collected ? *collected : *model_, config_.data.sequence);
   SamplingOptions options;
   options.temperature = 0.8;

@@ -8,6 +8,7 @@
 #include "trainer/agreed_error.h"
 #include "trainer/model_spec.h"
 #include "trainer/plan.h"
+#include "trainer/run_device.h"
 #include "trainer/run_directory.h"
 #include "trainer/run_mesh.h"
 #include "trainer/run_tokenizer.h"
@@ -82,7 +83,7 @@ void TrainingRun::build_model() {
   });
   const ParallelConfig& parallel = config_.parallel;
   shards_ = std::make_unique<ParameterShards>(model_->parameters(), *mesh_, model_->placements(), parallel.zero,
-                                              parallel.bucket_bytes);
+                                              parallel.bucket_bytes, value_type(config_));
   shards_->initialize(static_cast<uint64_t>(config_.run.seed));
   optimizer_ = std::make_unique<Optimizer>(*shards_, config_.optim);
   step_ = std::make_unique<TrainingStep>(*model_, *shards_, *optimizer_,
@@ -103,19 +104,22 @@ void TrainingRun::build_model() {
 
 void TrainingRun::resume() {
   std::vector<std::string> warnings;
+  LoadTargets state;
   const auto loaded = agreed([&] {
     return load_checkpoint(
         request_.resume, config_.run.dir + "/checkpoints", *files_, world_, [&](const Manifest& manifest) {
           warnings = check_resume_config(parse_config(manifest.state.config_text, "checkpoint"), config_);
           check_same_data(manifest, description_, config_.data.allow_change);
-          return state_targets(manifest, *shards_, *optimizer_);
+          state = state_targets(manifest, *shards_, *optimizer_);
+          return state.targets();
         });
   });
   for (const auto& note : loaded.notes) say(note);
   for (const auto& warning : warnings) say(warning);
   if (!loaded.manifest) return;
-  const auto& state = loaded.manifest->state;
-  position_ = {state.step, state.tokens, state.samples_consumed};
+  take_loaded_state(state, *shards_);
+  const auto& saved = loaded.manifest->state;
+  position_ = {saved.step, saved.tokens, saved.samples_consumed};
   loaded_step_ = last_saved_ = position_.step;
   say(fmt::format("resumed from {} (step {}, {} tokens)", loaded.path, position_.step, position_.tokens));
 }

@@ -27,9 +27,12 @@ Snapshot make_snapshot(const ParameterShards& shards, const Optimizer& optimizer
   return snapshot;
 }
 
-std::vector<TensorTarget> weight_targets(LanguageModel& model) {
-  std::vector<TensorTarget> targets;
-  for (const auto& p : model.parameters().parameters()) targets.push_back(whole_target(p.name, p.value));
+LoadTargets weight_targets(LanguageModel& model) {
+  LoadTargets targets;
+  for (const auto& p : model.parameters().parameters()) {
+    const Shape& shape = p.shape();
+    targets.add({p.name, DType::f32, shape, Shape(shape.size(), 0), shape}, p.value);
+  }
   return targets;
 }
 

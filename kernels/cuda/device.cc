@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/device.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -10,6 +11,9 @@
 
 namespace farsight {
 namespace {
+
+// Pinned memory that copies between host and device pass through: they are cut into pieces of this size.
+constexpr int64_t kStagedBytes = int64_t{64} << 20;
 
 CudaDevice*& current() {
   thread_local CudaDevice* device = nullptr;
@@ -70,6 +74,9 @@ CudaScope::CudaScope(CudaDevice& device) : outer_(current()) {
 }
 CudaScope::~CudaScope() { current() = outer_; }
 
+HostScope::HostScope() : outer_(std::exchange(current(), nullptr)) {}
+HostScope::~HostScope() { current() = outer_; }
+
 CudaDevice::CudaDevice(int32_t index) : backend_(usable_backend()), index_(index) {
   if (index < 0 || index >= cuda_library().devices) {
     fail(ErrorKind::environment, "CUDA device {} does not exist: there are {}", index, cuda_library().devices);
@@ -110,32 +117,45 @@ CudaEvent CudaDevice::take_event() {
   return event;
 }
 
-void CudaDevice::drop_finished_uploads() {
+// Also waits while more than kStagedBytes would be on their way.
+void CudaDevice::drop_finished_uploads(int64_t more_bytes) {
   while (!uploads_.empty()) {
+    Staged& first = uploads_.front();
     int32_t finished = 0;
-    check("an upload", backend_.event_query(uploads_.front().event, &finished));
-    if (finished == 0) return;
-    spare_events_.push_back(uploads_.front().event);
+    check("an upload", backend_.event_query(first.event, &finished));
+    if (finished == 0) {
+      if (staged_bytes_ + more_bytes <= kStagedBytes) return;
+      check("an upload", backend_.event_synchronize(first.event));
+    }
+    staged_bytes_ -= first.bytes;
+    spare_events_.push_back(first.event);
     uploads_.pop_front();
   }
 }
 
 void CudaDevice::upload(const void* from_host, void* to, int64_t bytes) {
-  if (bytes == 0) return;
-  drop_finished_uploads();
-  Staged staged{take_event(), take(pinned_, bytes, MemoryTag::data)};
-  std::memcpy(staged.memory.get(), from_host, static_cast<size_t>(bytes));
-  check("upload", backend_.copy(to, staged.memory.get(), bytes, CudaCopy::to_device, stream_));
-  check("upload", backend_.event_record(staged.event, stream_));
-  uploads_.push_back(std::move(staged));
+  for (int64_t done = 0; done < bytes; done += kStagedBytes) {
+    const int64_t count = std::min(bytes - done, kStagedBytes);
+    drop_finished_uploads(count);
+    Staged staged{take_event(), take(pinned_, count, MemoryTag::data), count};
+    std::memcpy(staged.memory.get(), static_cast<const std::byte*>(from_host) + done, static_cast<size_t>(count));
+    check("upload", backend_.copy(static_cast<std::byte*>(to) + done, staged.memory.get(), count, CudaCopy::to_device,
+                                  stream_));
+    check("upload", backend_.event_record(staged.event, stream_));
+    staged_bytes_ += count;
+    uploads_.push_back(std::move(staged));
+  }
 }
 
 void CudaDevice::download(const void* from, void* to_host, int64_t bytes) {
-  if (bytes == 0) return;
-  const auto staged = take(pinned_, bytes, MemoryTag::data);
-  check("download", backend_.copy(staged.get(), from, bytes, CudaCopy::to_host, stream_));
-  synchronize();
-  std::memcpy(to_host, staged.get(), static_cast<size_t>(bytes));
+  for (int64_t done = 0; done < bytes; done += kStagedBytes) {
+    const int64_t count = std::min(bytes - done, kStagedBytes);
+    const auto staged = take(pinned_, count, MemoryTag::data);
+    check("download",
+          backend_.copy(staged.get(), static_cast<const std::byte*>(from) + done, count, CudaCopy::to_host, stream_));
+    synchronize();
+    std::memcpy(static_cast<std::byte*>(to_host) + done, staged.get(), static_cast<size_t>(count));
+  }
 }
 
 void CudaDevice::copy(const void* from, void* to, int64_t bytes) {

@@ -56,8 +56,9 @@ class CudaDevice {
   struct Staged {  // host memory on its way to the device
     CudaEvent event;
     std::shared_ptr<void> memory;
+    int64_t bytes;
   };
-  void drop_finished_uploads();
+  void drop_finished_uploads(int64_t more_bytes);
   CudaEvent take_event();
 
   const CudaBackend& backend_;
@@ -65,6 +66,7 @@ class CudaDevice {
   CudaStream stream_ = nullptr;
   std::shared_ptr<Allocator> memory_, pinned_;
   std::deque<Staged> uploads_;
+  int64_t staged_bytes_ = 0;
   std::deque<CudaEvent> spare_events_;
 };
 
@@ -77,6 +79,18 @@ class CudaScope {
   ~CudaScope();
   CudaScope(const CudaScope&) = delete;
   CudaScope& operator=(const CudaScope&) = delete;
+
+ private:
+  CudaDevice* outer_;
+};
+
+// While it lives, this thread computes on the CPU.
+class HostScope {
+ public:
+  HostScope();
+  ~HostScope();
+  HostScope(const HostScope&) = delete;
+  HostScope& operator=(const HostScope&) = delete;
 
  private:
   CudaDevice* outer_;

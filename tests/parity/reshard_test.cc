@@ -104,12 +104,16 @@ void save(LayoutTrainer& trainer, const Config& config, FileSystem& disk, const 
 void load(LayoutTrainer& trainer, FileSystem& disk, const std::string& directory) {
   // What the load forgets stays visible.
   trainer.shards().initialize(4711);
-  const auto loaded =
-      load_checkpoint({ResumeRequest::Mode::automatic, {}}, directory, disk, trainer.mesh().world(),
-                      [&](const Manifest& m) { return state_targets(m, trainer.shards(), trainer.optimizer()); });
+  LoadTargets state;
+  const auto loaded = load_checkpoint({ResumeRequest::Mode::automatic, {}}, directory, disk, trainer.mesh().world(),
+                                      [&](const Manifest& m) {
+                                        state = state_targets(m, trainer.shards(), trainer.optimizer());
+                                        return state.targets();
+                                      });
   if (!loaded.manifest) throw std::runtime_error("nothing was loaded from " + directory);
-  const auto& state = loaded.manifest->state;
-  trainer.set_position({state.step, state.tokens, state.samples_consumed});
+  take_loaded_state(state, trainer.shards());
+  const auto& saved = loaded.manifest->state;
+  trainer.set_position({saved.step, saved.tokens, saved.samples_consumed});
 }
 
 // A run that saved after kStepsBefore steps and went on.

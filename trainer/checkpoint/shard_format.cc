@@ -204,7 +204,7 @@ void pack_shard(const ShardHeader& header, std::span<const TensorSlice> slices, 
     const auto padding =
         static_cast<size_t>(align_up(tensor.begin + tensor.bytes, kShardBlobAlign) - tensor.begin - tensor.bytes);
     std::byte* out = image.data() + tensor.begin;
-    std::memcpy(out, slices[i].data, static_cast<size_t>(tensor.bytes));
+    copy_to_host(slices[i].data, slices[i].device, out, tensor.bytes);
     std::memset(out + tensor.bytes, 0, padding);
   }
 }

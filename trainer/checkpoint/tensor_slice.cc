@@ -39,7 +39,7 @@ TensorSlice rows_of(const TensorSlice& slice, size_t dimension, int64_t first, i
 }  // namespace
 
 TensorSlice whole_slice(std::string name, const Tensor& tensor) {
-  return {whole_box(std::move(name), tensor), tensor.raw()};
+  return {whole_box(std::move(name), tensor), tensor.raw(), tensor.device()};
 }
 
 TensorTarget whole_target(std::string name, const Tensor& tensor) {

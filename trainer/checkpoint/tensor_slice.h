@@ -20,12 +20,14 @@ struct SliceBox {
   Shape global, offset, shape;
 };
 
-// What a rank has to write; data is contiguous row-major, of the size of `shape`.
+// What a rank has to write; data is contiguous row-major, of the size of `shape`, in host memory or on the device of
+// the thread that saves.
 struct TensorSlice : SliceBox {
   const void* data = nullptr;
+  Device device = Device::cpu;
 };
 
-// What a rank wants to have loaded; the memory is the caller's.
+// What a rank wants to have loaded; the host memory is the caller's.
 struct TensorTarget : SliceBox {
   void* data = nullptr;
 };

@@ -10,6 +10,7 @@
 #include "trainer/agreed_error.h"
 #include "trainer/dataset.h"
 #include "trainer/parallel_command.h"
+#include "trainer/run_device.h"
 #include "trainer/trained_model.h"
 #include "trainer/training_step.h"
 
@@ -55,6 +56,7 @@ EvaluationResult evaluate_split(Communicator& world, TrainedModel& trained, cons
 
 int evaluate_run(Communicator& world, const Evaluation& job, std::ostream& out) {
   const auto files = broadcast_dataset(job.files, world);
+  const RunDevice device = agreed([&] { return RunDevice(job.config, world, /*training=*/false); });
   TrainedModel trained;
   std::shared_ptr<Corpus> corpus;
   agreed([&] {
@@ -84,6 +86,7 @@ int run_eval(const CommandArguments& arguments, std::ostream& out, std::ostream&
   const auto before = [&] {
     job.run = find_run(arguments.positional.at(0));
     job.config = run_config(job.run);
+    job.config.run.device = parse_device(arguments.get("device", "auto"));
     job.split = arguments.get("split", "valid");
     if (arguments.has("data")) {
       job.config.data.train = {arguments.get("data", "")};

@@ -5,7 +5,9 @@
 
 #include "data/tokenizer.h"
 #include "kernels/error.h"
+#include "parallel/comm.h"
 #include "trainer/generator.h"
+#include "trainer/run_device.h"
 #include "trainer/trained_model.h"
 
 namespace farsight {
@@ -30,7 +32,11 @@ int run_generate(const CommandArguments& arguments, std::ostream& out, std::ostr
   const int64_t count = arguments.integer("tokens", 200);
   if (count < 1) fail(ErrorKind::usage, "generate: --tokens is {}; it must be at least 1", count);
   const auto run = find_run(arguments.positional.at(0));
-  auto trained = load_trained_model(run, run_config(run));
+  Config config = run_config(run);
+  config.run.device = parse_device(arguments.get("device", "auto"));
+  const auto alone = make_self_communicator();
+  const RunDevice device(config, *alone, /*training=*/false);
+  auto trained = load_trained_model(run, config);
   for (const auto& note : trained.notes) err << note << "\n";
   auto tokenizer = make_tokenizer(trained.tokenizer);
   const std::string prompt = arguments.get("prompt", "");

@@ -42,9 +42,12 @@ int64_t least_ranks(const Config& config) {
   return ranks;
 }
 
-PlanMachine machine(const CommandArguments& arguments) {
+PlanMachine machine(const CommandArguments& arguments, const Config& config) {
   PlanMachine out;
-  out.calibration = named_calibration(arguments.get("device", "cpu"));
+  const bool cuda =
+      config.run.device == DeviceChoice::cuda || config.train.precision == PrecisionChoice::bf16;  // CUDA only
+  out.calibration = arguments.has("device") ? named_calibration(arguments.get("device", ""))
+                                            : run_calibration(config, cuda);
   const std::string files = arguments.get("calibration", "");
   for (size_t begin = 0; begin < files.size();) {
     const size_t end = std::min(files.find(',', begin), files.size());
@@ -60,7 +63,7 @@ int list_candidates(const CommandArguments& arguments, const Config& config, int
                     std::ostream& out) {
   const int64_t rows = arguments.integer("rows", 10);
   if (rows < 1) fail(ErrorKind::usage, "--rows = {} is not positive", rows);
-  const PlanMachine on = machine(arguments);
+  const PlanMachine on = machine(arguments, config);
   CandidateRequest request;
   request.ranks = ranks;
   request.vocab = config.model.vocab > 0 ? config.model.vocab : dataset_facts(config).vocab;
@@ -80,7 +83,7 @@ int run_plan(const CommandArguments& arguments, std::ostream& out, std::ostream&
   const Config asked_config = load_config(arguments.positional.front(), arguments.overrides);
   const int64_t ranks = asked > 0 ? asked : least_ranks(asked_config);
   if (arguments.has("candidates")) return list_candidates(arguments, asked_config, ranks, limit, out);
-  const PlanMachine on = machine(arguments);
+  const PlanMachine on = machine(arguments, asked_config);
   const DatasetFacts facts = dataset_facts(asked_config);
   const Config config = choose_layout(asked_config, ranks, std::max(asked_config.model.vocab, facts.vocab), limit,
                                       on.calibration, on.node());

@@ -15,15 +15,17 @@
 #include "trainer/agreed_error.h"
 #include "trainer/parallel_command.h"
 #include "trainer/plan_auto.h"
+#include "trainer/run_device.h"
 #include "trainer/signals.h"
 #include "trainer/train.h"
 
 namespace farsight {
 namespace {
 
-// Peak of all ranks at once, each with its own threads: the ceiling that step lines compare with.
-double measure_ceiling(Communicator& world) {
-  std::array<double, 1> flops{measure_fma_peak()};
+// Peak of all ranks at once: of their devices, or measured with the threads of each. Step lines compare with it.
+double ceiling(Communicator& world, const RunDevice& device, const Config& config) {
+  const bool cpu = current_device() == Device::cpu;
+  std::array<double, 1> flops{cpu ? measure_fma_peak() : device.peak_flops(config)};
   world.all_reduce(std::span<double>(flops), ReduceOp::sum);
   return flops[0];
 }
@@ -61,8 +63,10 @@ int run_train(const CommandArguments& arguments, std::ostream& out, std::ostream
     if (expected_root()) request.files = probe_dataset(request.config.data);
   };
   return run_parallel(err, before, [&](Communicator& world) {
+    const RunDevice device = agreed([&] { return RunDevice(request.config, world, /*training=*/true); });
+    request.device = device.description();
     plan_automatic(world, request, out);
-    request.ceiling_flops = measure_ceiling(world);
+    request.ceiling_flops = ceiling(world, device, request.config);
     return train(world, request, out).exit_code;
   });
 }
