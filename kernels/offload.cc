@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "kernels/offload_device.h"
 
 namespace farsight {
 namespace {
@@ -15,13 +16,13 @@ class HostOffload final : public ActivationOffload {
     ++stats_.parks;
     stats_.parked_bytes += value.bytes();
     stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.parked_bytes);
-    return std::make_shared<Tensor>(value);
+    return std::make_shared<ParkedValue>(ParkedValue{value, nullptr});
   }
   Tensor fetch(const ParkedTensor& parked) override {
-    if (!parked->defined()) fail(ErrorKind::internal, "offload: an activation is fetched twice");
+    if (!parked->value.defined()) fail(ErrorKind::internal, "offload: an activation is fetched twice");
     ++stats_.fetches;
-    stats_.parked_bytes -= parked->bytes();
-    return std::exchange(*parked, Tensor());
+    stats_.parked_bytes -= parked->value.bytes();
+    return std::exchange(parked->value, Tensor());
   }
   OffloadStats stats() const override { return stats_; }
 
@@ -31,6 +32,9 @@ class HostOffload final : public ActivationOffload {
 
 }  // namespace
 
-std::unique_ptr<ActivationOffload> make_host_offload() { return std::make_unique<HostOffload>(); }
+std::unique_ptr<ActivationOffload> make_offload() {
+  if (current_device() == Device::cuda) return make_device_offload(cuda_device());
+  return std::make_unique<HostOffload>();
+}
 
 }  // namespace farsight

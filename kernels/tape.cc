@@ -139,7 +139,7 @@ std::vector<Var> Tape::recompute(const std::vector<Var>& inputs, Segment segment
     v.drop_value();
   }
   record(outs, parameters, [inputs, outs, parked, offload = offload_, segment = std::move(segment)] {
-    for (size_t i = 0; i < parked.size(); ++i) inputs[i].node_->value = offload->fetch(parked[i]);
+    for (size_t i = parked.size(); i-- > 0;) inputs[i].node_->value = offload->fetch(parked[i]);
     Tape again;
     std::vector<Var> fresh;
     for (const auto& v : inputs) fresh.push_back(again.input(v.value(), v.requires_grad()));

@@ -147,16 +147,21 @@ AttentionShard make_attention_shard(const char* operation, const Communicator& g
 }
 
 AttentionShardBackward::AttentionShardBackward(const AttentionShard& shard, const Tensor& out, Tensor dout,
-                                               Tensor grad_entropy, Tensor dq)
+                                               Tensor grad_entropy, Tensor dq, bool several_blocks)
     : shard_(shard), dout_(std::move(dout)), grad_entropy_(std::move(grad_entropy)), dq_(std::move(dq)) {
   row_term_ = Tensor::empty(shard.lse.shape(), DType::f32, MemoryTag::attention);
   attention_backward_rows(shard.lse, out, dout_, shard.value_width, grad_entropy_, shard.entropy, {}, row_term_);
+  if (several_blocks && dq_.dtype() != DType::f32) sum_ = Tensor::zeros(dq_.shape(), DType::f32, MemoryTag::attention);
   if (shard.options.score_vectors != nullptr) shard.options.score_vectors->zero_if_fresh();
+}
+
+void AttentionShardBackward::finish() const {
+  if (sum_.defined()) add_rows(sum_, dq_);
 }
 
 void AttentionShardBackward::block(const KeyBlock& keys, const Tensor& dk, const Tensor& dv) const {
   if (empty(shard_, keys)) return;
-  AttentionGradients gradients{dq_, dk, dv, {}};
+  AttentionGradients gradients{sum_.defined() ? sum_ : dq_, dk, dv, {}};
   if (Parameter* const y = shard_.options.score_vectors; y != nullptr) {
     gradients.dscore_vectors = y->grad.narrow(shard_.options.first_vector, shard_.options.heads);
   }

@@ -57,15 +57,19 @@ AttentionShard make_attention_shard(const char* operation, const Communicator& g
 // Backward of a finished shard, block by block in any order.
 class AttentionShardBackward {
  public:
-  // out and dout [B*n, heads * Dv], grad_entropy [B, heads, n] or not defined; dq [B*n, heads * D] is added to. The
-  // shard must outlive this.
-  AttentionShardBackward(const AttentionShard& shard, const Tensor& out, Tensor dout, Tensor grad_entropy, Tensor dq);
-  // Adds to dk and dv, which are addressed like the keys.
+  // out and dout [B*n, heads * Dv], grad_entropy [B, heads, n] or not defined; dq [B*n, heads * D] is added to. With
+  // several blocks a dq in bf16 is rounded once, by finish(). The shard must outlive this.
+  AttentionShardBackward(const AttentionShard& shard, const Tensor& out, Tensor dout, Tensor grad_entropy, Tensor dq,
+                         bool several_blocks);
+  // Adds to dk and dv, which are addressed like the keys; fp32 with several blocks, else of the type of dq.
   void block(const KeyBlock& keys, const Tensor& dk, const Tensor& dv) const;
+  // After the last block.
+  void finish() const;
 
  private:
   const AttentionShard& shard_;
   Tensor dout_, grad_entropy_, dq_, row_term_;
+  Tensor sum_;  // dq of all blocks where it is not added up in dq itself
 };
 
 // Lets messages advance between attention tiles while it lives.

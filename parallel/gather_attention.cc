@@ -120,11 +120,12 @@ void GatherAttention::backward(const Tensor& dout, const Tensor& grad_entropy, c
   for (int64_t turn = 0; turn < turns.turns(); ++turn) {
     gradients.begin(turn);
     const AttentionShardBackward blocks(parts[static_cast<size_t>(turn)], columns(out, turn), columns(dout, turn),
-                                        part_of(grad_entropy, turn), columns(dq, turn));
+                                        part_of(grad_entropy, turn), columns(dq, turn), /*several_blocks=*/true);
     each_owner(keys, turn, [&](const KeyBlock& block) {
       const KeyBlock d = gradients.block(turn, block.owner);
       blocks.block(block, d.k, d.v);
     });
+    blocks.finish();
     gradients.start(turn);
   }
   gradients.finish();

@@ -82,6 +82,7 @@ void RingAttention::backward(const AttentionShardBackward& blocks, const Tensor&
     keys.finish();
     gradients.finish();
   }
+  blocks.finish();
   const Tensor home = gradients.home();
   add_columns(home, 0, dk);
   add_columns(home, k.cols(), dv);
@@ -120,7 +121,8 @@ RingAttentionResult ring_attention(Tape& tape, Communicator& ring, const Attenti
   }
   tape.record(outs, {options.score_vectors}, [a, q, k, v, outs] {
     const Tensor grad_entropy = outs.size() > 1 ? outs[1].grad() : Tensor();
-    const AttentionShardBackward blocks(a->shard, a->out, outs[0].grad(), grad_entropy, gradient_target(q));
+    const AttentionShardBackward blocks(a->shard, a->out, outs[0].grad(), grad_entropy, gradient_target(q),
+                                        /*several_blocks=*/a->geometry.hops > 0);
     a->backward(blocks, gradient_target(k), gradient_target(v));
   });
   return result;

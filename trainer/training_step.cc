@@ -39,7 +39,7 @@ TrainingStep::TrainingStep(LanguageModel& model, ParameterShards& shards, Optimi
       mesh_(shards.mesh()),
       options_(std::move(options)),
       reducer_(shards),
-      offload_(options_.offload ? make_host_offload() : nullptr) {}
+      offload_(options_.offload ? make_offload() : nullptr) {}
 
 int64_t TrainingStep::count_targets(int64_t local_targets) {
   std::array<int64_t, 1> count{local_targets};

@@ -84,7 +84,7 @@ CudaDevice::CudaDevice(int32_t index) : backend_(usable_backend()), index_(index
   check("selecting the device", backend_.select(index));
   check("making a stream", backend_.stream_create(0, &stream_));
   memory_ = std::make_shared<Allocator>(std::make_unique<DeviceMemory>(backend_));
-  pinned_ = std::make_shared<Allocator>(std::make_unique<PinnedMemory>(backend_));
+  pinned_ = make_pinned_memory();
 }
 
 CudaDevice::~CudaDevice() {
@@ -172,6 +172,43 @@ void CudaDevice::zero_rows(const Tensor& tensor) {
   for (int64_t r = 0; r < tensor.rows(); ++r, row += tensor.row_stride() * size) {
     check("zero", backend_.zero(row, tensor.cols() * size, stream_));
   }
+}
+
+CudaStream CudaDevice::make_stream(bool high_priority) {
+  CudaStream stream = nullptr;
+  check("making a stream", backend_.stream_create(high_priority ? 1 : 0, &stream));
+  return stream;
+}
+
+void CudaDevice::drop_stream(CudaStream stream) noexcept {
+  backend_.stream_synchronize(stream);
+  backend_.stream_destroy(stream);
+}
+
+CudaEvent CudaDevice::mark(CudaStream side) {
+  const CudaEvent event = take_event();
+  check("marking a stream", backend_.event_record(event, side));
+  return event;
+}
+
+void CudaDevice::order_stream(CudaStream side) {
+  const CudaEvent event = mark(stream_);
+  check("ordering a stream", backend_.event_wait(event, side));
+  give_event(event);  // the wait has been told which record it means
+}
+
+void CudaDevice::wait_event(CudaEvent event) { check("ordering the stream", backend_.event_wait(event, stream_)); }
+
+void CudaDevice::copy_out(const void* from, void* to_pinned, int64_t bytes, CudaStream side) {
+  check("copying out", backend_.copy(to_pinned, from, bytes, CudaCopy::to_host, side));
+}
+
+void CudaDevice::copy_in(const void* from_pinned, void* to, int64_t bytes, CudaStream side) {
+  check("copying in", backend_.copy(to, from_pinned, bytes, CudaCopy::to_device, side));
+}
+
+std::shared_ptr<Allocator> CudaDevice::make_pinned_memory() const {
+  return std::make_shared<Allocator>(std::make_unique<PinnedMemory>(backend_));
 }
 
 void CudaDevice::synchronize() { check("waiting for the device", backend_.stream_synchronize(stream_)); }

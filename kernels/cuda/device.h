@@ -44,6 +44,21 @@ class CudaDevice {
   // Waits until the stream has done everything.
   void synchronize();
 
+  // Side streams, beside the one that computes: copies that need not delay it.
+  CudaStream make_stream(bool high_priority = false);
+  void drop_stream(CudaStream stream) noexcept;  // after what it has to do
+  // Later work of the side stream follows what the computing stream has been given so far.
+  void order_stream(CudaStream side);
+  // A mark behind what the side stream has been given so far; wait_event: later computing follows it. give_event: it is
+  // not needed any more.
+  CudaEvent mark(CudaStream side);
+  void wait_event(CudaEvent event);
+  void give_event(CudaEvent event) { spare_events_.push_back(event); }
+  // On the side stream, between device memory and pinned host memory; the host goes on at once.
+  void copy_out(const void* from, void* to_pinned, int64_t bytes, CudaStream side);
+  void copy_in(const void* from_pinned, void* to, int64_t bytes, CudaStream side);
+  std::shared_ptr<Allocator> make_pinned_memory() const;
+
   // Starts an operation of the backend on the stream: run("norm", &CudaBackend::norm_forward, arguments).
   template <class Arguments>
   void run(const char* what, CudaOperation<Arguments> CudaBackend::*operation, const Arguments& arguments) {

@@ -287,7 +287,7 @@ TEST_F(TapeTest, BackwardFreesWhatItNoLongerNeeds) {
 
 // Inputs of recomputed segments wait elsewhere, and are there again when backward needs them.
 TEST(TapeOffload, ParksInputsOfRecomputedSegments) {
-  const auto offload = make_host_offload();
+  const auto offload = make_offload();
   const auto square = [](Tape& tape, const std::vector<Var>& in) {
     const Tensor y = in[0].value().clone();
     for (float& v : y.span<float>()) v *= v;

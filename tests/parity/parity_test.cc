@@ -210,6 +210,20 @@ TEST(TiledMlp, KeepsTheNumbers) {
   }
 }
 
+// The same on a device, where parked values travel.
+TEST(Recompute, ChangesNoBitOnADevice) {
+  if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
+  const auto files = generated_files();
+  const std::string config = merged(tiny("40", kRich));
+  const std::vector<std::string> small{"model.layers=6", "train.batch=2 samples", "train.micro_batch=1"};
+  const auto kept = run_in_layout(config, small, 1, files, 2, Device::cuda);
+  auto again = small;
+  again.insert(again.end(), {"train.recompute=layer", "train.offload=activations"});
+  const auto recomputed = run_in_layout(config, again, 1, files, 2, Device::cuda);
+  EXPECT_EQ(kept.losses, recomputed.losses);
+  EXPECT_EQ(kept.weights, recomputed.weights);
+}
+
 TEST(Recompute, ChangesNoBit) {
   const auto files = generated_files();
   const std::string config = merged(tiny("97", kRich));

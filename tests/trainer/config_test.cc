@@ -111,8 +111,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "lm.toml:2:1: error: parallel.override has layers = \"3..1\"; needed: \"N\" or \"FIRST..LAST\""},
         Refusal{DATA "[parallel]\ncontext = \"2d\"\n",
                 "lm.toml:3:11: error: parallel.context is \"2d\"; needed: one of auto, ring, allgather, ulysses"},
-        Refusal{DATA "[run]\ndevice = \"cuda\"\n",
-                "lm.toml:3:10: error: run.device = \"cuda\" is not in this build; available: auto, cpu"},
+        Refusal{DATA "[train]\nprecision = \"fp8\"\n",
+                "lm.toml:3:13: error: train.precision = \"fp8\" is not in this build; available: f32, bf16"},
         Refusal{DATA "[run]\ndeterministic = false\n",
                 "lm.toml:3:17: error: run.deterministic = false is not in this build: every result is deterministic; "
                 "available: true"},
