@@ -84,6 +84,22 @@ struct Allocator::State {
   std::map<MemoryTag, int64_t> current_by_tag;
   MemoryStats stats;
 
+  // Null when there is none left.
+  void* take(int64_t capacity) {
+    if (source->reuses()) return source->allocate(capacity);
+    if (auto& blocks = cache[capacity]; !blocks.empty()) {
+      void* pointer = blocks.back();
+      blocks.pop_back();
+      stats.cached_bytes -= capacity;
+      return pointer;
+    }
+    ++stats.system_calls;
+    void* pointer = source->allocate(capacity);
+    if (pointer != nullptr) return pointer;
+    free_cached();  // blocks kept for other sizes may make room
+    return source->allocate(capacity);
+  }
+
   void free_cached() {
     for (auto& [capacity, blocks] : cache) {
       for (void* pointer : blocks) source->release(pointer);
@@ -99,22 +115,10 @@ Allocator::~Allocator() { release_cache(); }
 
 void* Allocator::allocate(int64_t bytes, MemoryTag tag) {
   if (bytes < 0) fail(ErrorKind::internal, "allocator: {} bytes requested", bytes);
-  const int64_t capacity = size_class(bytes);
+  const int64_t capacity = state_->source->reuses() ? bytes : size_class(bytes);
   std::lock_guard lock(state_->mutex);
   auto& stats = state_->stats;
-  void* pointer = nullptr;
-  if (auto& blocks = state_->cache[capacity]; !blocks.empty()) {
-    pointer = blocks.back();
-    blocks.pop_back();
-    stats.cached_bytes -= capacity;
-  } else {
-    pointer = state_->source->allocate(capacity);
-    ++stats.system_calls;
-    if (pointer == nullptr) {  // blocks kept for other sizes may make room
-      state_->free_cached();
-      pointer = state_->source->allocate(capacity);
-    }
-  }
+  void* pointer = state_->take(capacity);
   if (pointer == nullptr) {
     fail(ErrorKind::environment,
          "out of {}: {} bytes for {} could not be allocated ({} bytes in use); use a shorter sequence, a smaller "
@@ -140,6 +144,10 @@ void Allocator::release(void* pointer) noexcept {
   state_->live.erase(found);
   state_->stats.current_bytes -= block.bytes;
   state_->current_by_tag[block.tag] -= block.bytes;
+  if (state_->source->reuses()) {
+    state_->source->release(pointer);
+    return;
+  }
   state_->stats.cached_bytes += block.capacity;
   state_->cache[block.capacity].push_back(pointer);
 }
@@ -150,7 +158,12 @@ std::shared_ptr<void> Allocator::share(int64_t bytes, MemoryTag tag) {
 
 MemoryStats Allocator::stats() const {
   std::lock_guard lock(state_->mutex);
-  return state_->stats;
+  MemoryStats stats = state_->stats;
+  if (state_->source->reuses()) {
+    stats.system_calls = state_->source->system_calls();
+    stats.cached_bytes = state_->source->reserved_bytes() - stats.current_bytes;
+  }
+  return stats;
 }
 
 void Allocator::reset_peak() {

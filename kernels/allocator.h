@@ -30,7 +30,7 @@ const char* to_string(MemoryTag tag);
 struct MemoryStats {
   int64_t current_bytes = 0;                    // handed out now
   int64_t peak_bytes = 0;                       // most ever handed out at once since the last reset_peak
-  int64_t cached_bytes = 0;                     // held for reuse
+  int64_t cached_bytes = 0;                     // held for reuse, gaps between blocks in use included
   int64_t system_calls = 0;                     // requests that had to go to the system
   std::map<MemoryTag, int64_t> peak_by_tag;     // most handed out at once, per tag
   std::map<MemoryTag, int64_t> largest_by_tag;  // largest single request, per tag
@@ -43,6 +43,11 @@ class MemorySource {
   virtual void* allocate(int64_t bytes) = 0;  // null: there is none left
   virtual void release(void* pointer) noexcept = 0;
   virtual const char* name() const = 0;  // for messages: "memory", "device memory"
+  // A source that gives out released memory again by itself (arena.h): the allocator then keeps no blocks, and asks it
+  // how often it went to the system and what it holds.
+  virtual bool reuses() const { return false; }
+  virtual int64_t system_calls() const { return 0; }
+  virtual int64_t reserved_bytes() const { return 0; }
 };
 
 class Allocator {

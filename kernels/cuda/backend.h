@@ -37,6 +37,7 @@ struct CudaDeviceInfo {
   int32_t multiprocessors;
   int32_t capability;  // 10 * major + minor
   int64_t total_bytes, free_bytes;
+  int32_t shared_chunks;  // whether many tensors may share one allocation; not in emulation, where ends are watched
 };
 
 enum class CudaCopy : int32_t { to_device, to_host, on_device };

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/arena.h"
 #include "kernels/cuda/library.h"
 #include "kernels/error.h"
 #include "kernels/tensor.h"
@@ -83,7 +84,9 @@ CudaDevice::CudaDevice(int32_t index) : backend_(usable_backend()), index_(index
   }
   check("selecting the device", backend_.select(index));
   check("making a stream", backend_.stream_create(0, &stream_));
-  memory_ = std::make_shared<Allocator>(std::make_unique<DeviceMemory>(backend_));
+  std::unique_ptr<MemorySource> memory = std::make_unique<DeviceMemory>(backend_);
+  if (info().shared_chunks != 0) memory = std::make_unique<Arena>(std::move(memory));
+  memory_ = std::make_shared<Allocator>(std::move(memory));
   pinned_ = make_pinned_memory();
 }
 

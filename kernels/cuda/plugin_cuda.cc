@@ -29,6 +29,7 @@ int device_info(int32_t device, CudaDeviceInfo* info) {
   if (int s = report("device properties", cudaGetDeviceProperties(&properties, device))) return s;
   if (int s = report("PCI bus id", cudaDeviceGetPCIBusId(info->bus_id, sizeof(info->bus_id), device))) return s;
   std::snprintf(info->name, sizeof(info->name), "%.120s", properties.name);
+  info->shared_chunks = 1;
   info->multiprocessors = properties.multiProcessorCount;
   info->capability = 10 * properties.major + properties.minor;
   size_t free_bytes = 0, total = 0;
