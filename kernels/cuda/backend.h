@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/attention/block_cuda.h"
+#include "kernels/attention/sdpa_cuda.h"
 #include "kernels/column_sums_cuda.h"
 #include "kernels/cross_entropy_cuda.h"
 #include "kernels/dropout_cuda.h"
@@ -89,6 +90,10 @@ struct CudaBackend {
   CudaOperation<CudaAttentionFinish> attention_finish;
   CudaOperation<CudaAttentionRowTerms> attention_row_terms;
   CudaOperation<CudaAttentionBackward> attention_backward;
+  int (*sdpa_library)(SdpaLibrary* library);  // for sdpa_refusal; of the selected device
+  CudaOperation<CudaSdpaPlan> sdpa_plan;
+  CudaOperation<CudaSdpaForward> sdpa_forward;
+  CudaOperation<CudaSdpaBackward> sdpa_backward;
   CudaOperation<CudaRowsCopy> copy_rows;
   CudaOperation<CudaFill> fill;
   CudaOperation<CudaDropoutRows> dropout_rows;

@@ -20,6 +20,10 @@ void name_operations(CudaBackend& table) {
   table.attention_finish = attention_finish;
   table.attention_row_terms = attention_row_terms;
   table.attention_backward = attention_backward;
+  table.sdpa_library = sdpa_library;
+  table.sdpa_plan = sdpa_plan;
+  table.sdpa_forward = sdpa_forward;
+  table.sdpa_backward = sdpa_backward;
   table.copy_rows = copy_rows;
   table.fill = fill;
   table.dropout_rows = dropout_rows;

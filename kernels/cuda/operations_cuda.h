@@ -50,6 +50,14 @@ int attention_row_terms(const CudaAttentionRowTerms* arguments, CudaStream strea
 
 int attention_backward(const CudaAttentionBackward* arguments, CudaStream stream);
 
+int sdpa_library(SdpaLibrary* library);
+
+int sdpa_plan(const CudaSdpaPlan* arguments, CudaStream stream);
+
+int sdpa_forward(const CudaSdpaForward* arguments, CudaStream stream);
+
+int sdpa_backward(const CudaSdpaBackward* arguments, CudaStream stream);
+
 void name_operations(CudaBackend& table);
 
 }  // namespace farsight::cuda

@@ -3,6 +3,7 @@
 set(FARSIGHT_CUDA_KERNELS
   kernels/attention/backward_cuda.cu
   kernels/attention/forward_cuda.cu
+  kernels/attention/sdpa_offsets_cuda.cu
   kernels/column_sums_cuda.cu
   kernels/cross_entropy_cuda.cu
   kernels/dropout_cuda.cu
@@ -13,4 +14,11 @@ set(FARSIGHT_CUDA_KERNELS
   kernels/rope_cuda.cu
   kernels/rows_cuda.cu
   kernels/swiglu_cuda.cu
+)
+# Operation graphs for cuDNN, which a test builds without a device.
+set(FARSIGHT_CUDNN_GRAPHS
+  kernels/attention/cudnn_descriptor_cuda.cc
+  kernels/attention/cudnn_graph_cuda.cc
+  kernels/attention/cudnn_operations_cuda.cc
+  kernels/attention/cudnn_plan_cuda.cc
 )
