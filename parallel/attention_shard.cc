@@ -20,6 +20,7 @@ AttentionQueries queries_of(const AttentionShard& shard) {
   result.width = shard.width();
   result.positions = shard.rows.positions;
   result.documents = shard.rows.documents;
+  result.runs = shard.rows.runs;
   result.dropout_keys = shard.dropout_keys;
   result.first_head = shard.options.first_head;
   if (const Parameter* y = shard.options.score_vectors; y != nullptr) {
@@ -37,7 +38,8 @@ AttentionKeys keys_of(const AttentionShard& shard, const KeyBlock& keys) {
           shard.width(),
           shard.value_width,
           rows.positions,
-          rows.documents};
+          rows.documents,
+          rows.runs};
 }
 
 bool empty(const AttentionShard& shard, const KeyBlock& keys) {
@@ -148,7 +150,7 @@ AttentionShard make_attention_shard(const char* operation, const Communicator& g
 
 AttentionShardBackward::AttentionShardBackward(const AttentionShard& shard, const Tensor& out, Tensor dout,
                                                Tensor grad_entropy, Tensor dq, bool several_blocks)
-    : shard_(shard), dout_(std::move(dout)), grad_entropy_(std::move(grad_entropy)), dq_(std::move(dq)) {
+    : shard_(shard), out_(out), dout_(std::move(dout)), grad_entropy_(std::move(grad_entropy)), dq_(std::move(dq)) {
   row_term_ = Tensor::empty(shard.lse.shape(), DType::f32, MemoryTag::attention);
   attention_backward_rows(shard.lse, out, dout_, shard.value_width, grad_entropy_, shard.entropy, {}, row_term_);
   if (several_blocks && dq_.dtype() != DType::f32) sum_ = Tensor::zeros(dq_.shape(), DType::f32, MemoryTag::attention);
@@ -160,13 +162,20 @@ void AttentionShardBackward::finish() const {
 }
 
 void AttentionShardBackward::block(const KeyBlock& keys, const Tensor& dk, const Tensor& dv) const {
-  if (empty(shard_, keys)) return;
-  AttentionGradients gradients{sum_.defined() ? sum_ : dq_, dk, dv, {}};
+  if (!empty(shard_, keys)) compute(keys, {sum_.defined() ? sum_ : dq_, dk, dv, {}});
+}
+
+void AttentionShardBackward::only_block(const KeyBlock& keys, const Tensor& dk, const Tensor& dv, bool add_q,
+                                        bool add_kv) const {
+  compute(keys, {dq_, dk, dv, {}, add_q, add_kv});
+}
+
+void AttentionShardBackward::compute(const KeyBlock& keys, AttentionGradients gradients) const {
   if (Parameter* const y = shard_.options.score_vectors; y != nullptr) {
     gradients.dscore_vectors = y->grad.narrow(shard_.options.first_vector, shard_.options.heads);
   }
   attention_backward_block(shard_.spec, queries_of(shard_), keys_of(shard_, keys),
-                           {shard_.lse, row_term_, grad_entropy_, dout_}, gradients);
+                           {shard_.lse, row_term_, grad_entropy_, dout_, out_}, gradients);
 }
 
 ProgressScope::ProgressScope(Communicator& group) {
@@ -175,9 +184,13 @@ ProgressScope::ProgressScope(Communicator& group) {
 
 ProgressScope::~ProgressScope() { set_attention_progress(nullptr, nullptr); }
 
+Gradient gradient_slot(const Var& input) {
+  if (!input.requires_grad()) return {Tensor::empty(input.shape(), input.value().dtype()), 0.0F};
+  return input.begin_gradient();
+}
+
 Tensor gradient_target(const Var& input) {
-  if (!input.requires_grad()) return Tensor::zeros(input.shape(), input.value().dtype());
-  const Gradient gradient = input.begin_gradient();
+  const Gradient gradient = gradient_slot(input);
   if (gradient.beta == 0.0F) gradient.tensor.fill_zero();
   return gradient.tensor;
 }

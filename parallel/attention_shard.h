@@ -61,14 +61,17 @@ class AttentionShardBackward {
   // several blocks a dq in bf16 is rounded once, by finish(). The shard must outlive this.
   AttentionShardBackward(const AttentionShard& shard, const Tensor& out, Tensor dout, Tensor grad_entropy, Tensor dq,
                          bool several_blocks);
+  // The only block: dq, dk and dv are written, or added to what is there.
+  void only_block(const KeyBlock& keys, const Tensor& dk, const Tensor& dv, bool add_q, bool add_kv) const;
   // Adds to dk and dv, which are addressed like the keys; fp32 with several blocks, else of the type of dq.
   void block(const KeyBlock& keys, const Tensor& dk, const Tensor& dv) const;
   // After the last block.
   void finish() const;
 
  private:
+  void compute(const KeyBlock& keys, AttentionGradients gradients) const;
   const AttentionShard& shard_;
-  Tensor dout_, grad_entropy_, dq_, row_term_;
+  Tensor out_, dout_, grad_entropy_, dq_, row_term_;
   Tensor sum_;  // dq of all blocks where it is not added up in dq itself
 };
 
@@ -83,6 +86,8 @@ class ProgressScope {
 
 // Where the gradient of an input is added to: its own buffer, or scratch if nobody wants it.
 Tensor gradient_target(const Var& input);
+// The same where it may be written: beta == 0 then says so, and the memory holds nothing.
+Gradient gradient_slot(const Var& input);
 
 // to += columns [first_column, first_column + to.cols()) of from; rows may have a stride.
 void add_columns(const Tensor& from, int64_t first_column, const Tensor& to);

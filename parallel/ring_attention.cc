@@ -27,6 +27,9 @@ struct RingAttention {
   KeyBlock own() const { return {k, v, ring.rank()}; }
   void forward();
   void compute();
+  // Without neighbours: one block, whose gradients are written in place.
+  void backward_alone(const Tensor& dout, const Tensor& grad_entropy, const Var& q_in, const Var& k_in,
+                      const Var& v_in) const;
   void backward(const AttentionShardBackward& blocks, const Tensor& dk, const Tensor& dv) const;
 };
 
@@ -66,12 +69,19 @@ void RingAttention::compute() {
   shard.finish(state, out);
 }
 
+void RingAttention::backward_alone(const Tensor& dout, const Tensor& grad_entropy, const Var& q_in, const Var& k_in,
+                                   const Var& v_in) const {
+  const ProgressScope scope(ring);
+  const Gradient dq = gradient_slot(q_in), dk = gradient_slot(k_in), dv = gradient_slot(v_in);
+  const bool add_kv = dk.beta != 0.0F || dv.beta != 0.0F;
+  if (add_kv && dk.beta == 0.0F) dk.tensor.fill_zero();
+  if (add_kv && dv.beta == 0.0F) dv.tensor.fill_zero();
+  const AttentionShardBackward block(shard, out, dout, grad_entropy, dq.tensor, /*several_blocks=*/false);
+  block.only_block(own(), dk.tensor, dv.tensor, dq.beta != 0.0F, add_kv);
+}
+
 void RingAttention::backward(const AttentionShardBackward& blocks, const Tensor& dk, const Tensor& dv) const {
   const ProgressScope scope(ring);
-  if (geometry.hops == 0) {
-    blocks.block(own(), dk, dv);
-    return;
-  }
   KeyRotation keys(ring, geometry, k, v);
   GradientRotation gradients(ring, geometry);
   for (int64_t s = 0; s <= geometry.hops; ++s) {
@@ -121,8 +131,12 @@ RingAttentionResult ring_attention(Tape& tape, Communicator& ring, const Attenti
   }
   tape.record(outs, {options.score_vectors}, [a, q, k, v, outs] {
     const Tensor grad_entropy = outs.size() > 1 ? outs[1].grad() : Tensor();
+    if (a->geometry.hops == 0) {
+      a->backward_alone(outs[0].grad(), grad_entropy, q, k, v);
+      return;
+    }
     const AttentionShardBackward blocks(a->shard, a->out, outs[0].grad(), grad_entropy, gradient_target(q),
-                                        /*several_blocks=*/a->geometry.hops > 0);
+                                        /*several_blocks=*/true);
     a->backward(blocks, gradient_target(k), gradient_target(v));
   });
   return result;

@@ -41,6 +41,7 @@ SequenceRows SequenceBatch::device_rows(int64_t owner) const {
   const auto [found, fresh] = uploaded_->rows.try_emplace({&cuda_device(), documents.raw(), layout, owner});
   if (fresh) {
     SequenceRows host = key_rows(owner);
+    found->second.runs = host.runs;
     found->second.positions = host.positions.to(Device::cuda);
     if (host.documents.defined()) found->second.documents = host.documents.to(Device::cuda);
   }
@@ -51,6 +52,7 @@ SequenceRows SequenceBatch::key_rows(int64_t owner) const {
   const std::vector<int32_t> own = layout.positions(owner);
   const auto n = static_cast<int64_t>(own.size());
   SequenceRows rows;
+  rows.runs = position_runs(own);
   rows.positions = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention, Device::cpu);
   if (documents.defined()) rows.documents = Tensor::empty({batch, n}, DType::i32, MemoryTag::attention, Device::cpu);
   for (int64_t b = 0; b < batch; ++b) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/attention/sdpa_rects.h"
 #include "kernels/random.h"
 #include "kernels/tensor.h"
 #include "parallel/sequence_order.h"
@@ -18,6 +19,7 @@ namespace farsight {
 struct SequenceRows {
   Tensor positions;  // global index in the packed row
   Tensor documents;  // document ids; undefined when the batch has none
+  std::vector<PositionRun> runs;  // of the positions
   Tensor relative;   // position minus the start of its document (the position itself without documents); rows() only
 };
 

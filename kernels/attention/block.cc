@@ -9,6 +9,7 @@
 #include "kernels/attention/block_device.h"
 #include "kernels/attention/check.h"
 #include "kernels/attention/forward_cpu.h"
+#include "kernels/attention/sdpa_device.h"
 #include "kernels/attention/tile_job.h"
 #include "kernels/parallel_for.h"
 
@@ -96,7 +97,7 @@ void attention_forward_block(const AttentionSpec& spec, const AttentionQueries& 
   const int64_t units = queries.batch * keys.heads;
   if (units * queries.tokens * keys.tokens == 0) return;
   if (queries.q.device() == Device::cuda) {
-    attention_forward_cuda(spec, queries, keys, state);
+    if (!sdpa_forward(spec, queries, keys, state)) attention_forward_cuda(spec, queries, keys, state);
     return;
   }
   const TileJob job(spec, queries, keys, kForwardRows, kForwardKeys);
@@ -114,7 +115,9 @@ void attention_forward(const AttentionSpec& spec, const AttentionQueries& querie
   const int64_t work = queries.batch * queries.tokens * keys.tokens;
   if (work > 0 && queries.q.device() == Device::cuda) {
     check_attention(spec, queries, keys);
-    attention_forward_cuda(spec, queries, keys, out, lse, entropy);
+    if (!sdpa_forward(spec, queries, keys, out, lse)) {
+      attention_forward_cuda(spec, queries, keys, out, lse, entropy);
+    }
     return;
   }
   auto state = AttentionState::create(queries.batch, queries.tokens, queries.heads, keys.value_width, spec.entropy);
@@ -157,7 +160,9 @@ void attention_backward_block(const AttentionSpec& spec, const AttentionQueries&
   const int64_t units = queries.batch * keys.heads;
   const bool nothing = units * queries.tokens * keys.tokens == 0;
   if (!nothing && queries.q.device() == Device::cuda) {
-    attention_backward_cuda(spec, queries, keys, saved, gradients);
+    if (!sdpa_backward(spec, queries, keys, saved, gradients)) {
+      attention_backward_cuda(spec, queries, keys, saved, gradients);
+    }
     return;
   }
   if (!gradients.add_q) gradients.dq.fill_zero();

@@ -15,7 +15,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <vector>
 
+#include "kernels/attention/sdpa_rects.h"
 #include "kernels/attention/spec.h"
 #include "kernels/tensor.h"
 
@@ -31,6 +33,7 @@ struct AttentionQueries {
   Tensor dropout_keys;                                  // i64 [B] site_key of each sample; not read without dropout
   Tensor score_vectors;                                 // [H, D] y of the additive score; not read otherwise
   int64_t first_head = 0;  // global index of head 0 where heads are sharded: dropout draws by global head
+  std::vector<PositionRun> runs = {};  // of the positions, the same in every sample; empty: not told
 };
 
 // Key and value rows in the same way, of the type of q.
@@ -38,6 +41,7 @@ struct AttentionKeys {
   Tensor k, v;                                                // [B * Tk, Hkv * D], [B * Tk, Hkv * Dv]
   int64_t tokens = 0, heads = 0, width = 0, value_width = 0;  // Tk, Hkv, D, Dv
   Tensor positions, documents;                                // i32 [B * Tk]
+  std::vector<PositionRun> runs = {};
 };
 
 // Mergeable row state: m = max s, l = sum e^{s-m}, u = sum e^{s-m}(s-m) (only with spec.entropy), o = sum e^{s-m} w v.
@@ -76,6 +80,7 @@ struct AttentionRowSaved {
   Tensor row_term;      // of attention_backward_rows [B, H, Tq]
   Tensor grad_entropy;  // gH [B, H, Tq], not defined() = 0
   Tensor dout;          // [B * Tq, H * Dv]
+  Tensor out = {};      // of the whole attention, where row_term is dout . out and nothing else; not defined() = unknown
 };
 
 // This block's contributions to dq (laid out like q), dk, dv (like k, v), and dscore_vectors [H, D] fp32 of the

@@ -62,6 +62,18 @@ struct CudaAttentionFinish {
   float *lse, *row_entropy;
 };
 
+// attention_merge: `rows` finished rows (out of type `type`, lse [B, H, rows]) into the rows [first, first + rows) of a
+// state of `tokens` rows. A row with lse = -inf changes nothing. The state keeps no entropies.
+struct CudaAttentionMerge {
+  DType type;
+  int64_t batch, rows, heads, value_width;
+  const void* out;
+  int64_t out_stride;
+  const float* lse;
+  int64_t tokens, first;
+  float *m, *l, *o;
+};
+
 // row_term [B, H, Tq] of attention_backward_rows; grad_entropy, row_entropy and grad_lse may be null.
 struct CudaAttentionRowTerms {
   DType type;  // of out and dout

@@ -17,6 +17,9 @@ enum class AttentionScore : uint8_t {
 
 inline constexpr int32_t kNoWindow = std::numeric_limits<int32_t>::max();
 
+// What computes on a device; the CPU has one way. automatic: the library where it can, else the own tile kernels.
+enum class AttentionBackend : uint8_t { automatic, library, own };
+
 struct AttentionSpec {
   AttentionScore score = AttentionScore::scaled_dot;
   float scale = 0.0F;                // of scaled_dot; 0 = 1 / sqrt(score width)
@@ -27,6 +30,7 @@ struct AttentionSpec {
   std::vector<float> alibi_slopes;   // per query head; s -= slope * |pos_q - pos_k|; empty = none
   double dropout = 0.0;              // of the weights, after normalisation; keep / (1 - p)
   bool entropy = false;              // row entropies H are produced and may receive a gradient
+  AttentionBackend backend = AttentionBackend::automatic;
 };
 
 }  // namespace farsight

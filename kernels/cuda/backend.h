@@ -88,6 +88,7 @@ struct CudaBackend {
   CudaOperation<CudaAttentionBounds> attention_bounds;
   CudaOperation<CudaAttentionForward> attention_forward;
   CudaOperation<CudaAttentionFinish> attention_finish;
+  CudaOperation<CudaAttentionMerge> attention_merge;
   CudaOperation<CudaAttentionRowTerms> attention_row_terms;
   CudaOperation<CudaAttentionBackward> attention_backward;
   int (*sdpa_library)(SdpaLibrary* library);  // for sdpa_refusal; of the selected device

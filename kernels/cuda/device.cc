@@ -85,7 +85,9 @@ CudaDevice::CudaDevice(int32_t index) : backend_(usable_backend()), index_(index
   check("selecting the device", backend_.select(index));
   check("making a stream", backend_.stream_create(0, &stream_));
   std::unique_ptr<MemorySource> memory = std::make_unique<DeviceMemory>(backend_);
-  if (info().shared_chunks != 0) memory = std::make_unique<Arena>(std::move(memory));
+  const CudaDeviceInfo facts = info();
+  workspace_limit_ = facts.total_bytes / 8;
+  if (facts.shared_chunks != 0) memory = std::make_unique<Arena>(std::move(memory));
   memory_ = std::make_shared<Allocator>(std::move(memory));
   pinned_ = make_pinned_memory();
 }

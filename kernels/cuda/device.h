@@ -10,7 +10,9 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
+#include <string>
 
 #include "kernels/allocator.h"
 #include "kernels/cuda/backend.h"
@@ -59,6 +61,15 @@ class CudaDevice {
   void copy_in(const void* from_pinned, void* to, int64_t bytes, CudaStream side);
   std::shared_ptr<Allocator> make_pinned_memory() const;
 
+  // Results with equal bits from run to run, which some operations of libraries offer at a price; on by default.
+  bool deterministic() const { return deterministic_; }
+  void set_deterministic(bool wanted) { deterministic_ = wanted; }
+  // The most that one operation may take as working memory.
+  int64_t workspace_limit() const { return workspace_limit_; }
+  // What computes something, for the log of a run: the last word on each matter, by matter.
+  void note(const std::string& matter, const std::string& choice) { notes_[matter] = choice; }
+  const std::map<std::string, std::string>& notes() const { return notes_; }
+
   // Starts an operation of the backend on the stream: run("norm", &CudaBackend::norm_forward, arguments).
   template <class Arguments>
   void run(const char* what, CudaOperation<Arguments> CudaBackend::*operation, const Arguments& arguments) {
@@ -79,6 +90,9 @@ class CudaDevice {
   const CudaBackend& backend_;
   int32_t index_;
   CudaStream stream_ = nullptr;
+  bool deterministic_ = true;
+  int64_t workspace_limit_ = 0;
+  std::map<std::string, std::string> notes_;
   std::shared_ptr<Allocator> memory_, pinned_;
   std::deque<Staged> uploads_;
   int64_t staged_bytes_ = 0;

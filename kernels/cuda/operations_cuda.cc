@@ -18,6 +18,7 @@ void name_operations(CudaBackend& table) {
   table.attention_bounds = attention_bounds;
   table.attention_forward = attention_forward;
   table.attention_finish = attention_finish;
+  table.attention_merge = attention_merge;
   table.attention_row_terms = attention_row_terms;
   table.attention_backward = attention_backward;
   table.sdpa_library = sdpa_library;

@@ -46,6 +46,8 @@ int attention_forward(const CudaAttentionForward* arguments, CudaStream stream);
 
 int attention_finish(const CudaAttentionFinish* arguments, CudaStream stream);
 
+int attention_merge(const CudaAttentionMerge* arguments, CudaStream stream);
+
 int attention_row_terms(const CudaAttentionRowTerms* arguments, CudaStream stream);
 
 int attention_backward(const CudaAttentionBackward* arguments, CudaStream stream);
