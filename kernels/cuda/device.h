@@ -10,6 +10,8 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <map>
 #include <memory>
 
 #include "kernels/allocator.h"
@@ -43,6 +45,9 @@ class CudaDevice {
   void zero_rows(const Tensor& tensor);
   // Waits until the stream has done everything.
   void synchronize();
+  // From now on poll() is called again and again while the host waits for the stream, and once more at the end: what
+  // the stream waits for (another rank) may never come, and then poll() throws. One for each owner; null takes it away.
+  void watch(const void* owner, std::function<void()> poll);
 
   // Starts an operation of the backend on the stream: run("norm", &CudaBackend::norm_forward, arguments).
   template <class Arguments>
@@ -59,6 +64,7 @@ class CudaDevice {
   };
   void drop_finished_uploads();
   CudaEvent take_event();
+  void wait_watching();
 
   const CudaBackend& backend_;
   int32_t index_;
@@ -66,6 +72,7 @@ class CudaDevice {
   std::shared_ptr<Allocator> memory_, pinned_;
   std::deque<Staged> uploads_;
   std::deque<CudaEvent> spare_events_;
+  std::map<const void*, std::function<void()>> watches_;
 };
 
 // The device of the innermost scope of this thread. Error{internal} outside of any.

@@ -51,5 +51,6 @@ int attention_row_terms(const CudaAttentionRowTerms* arguments, CudaStream strea
 int attention_backward(const CudaAttentionBackward* arguments, CudaStream stream);
 
 void name_operations(CudaBackend& table);
+void name_collectives(CudaBackend& table);  // and the making of groups
 
 }  // namespace farsight::cuda
