@@ -105,7 +105,9 @@ using Compute = std::function<void(const Meeting&)>;
 bool attend(EmulatedGroup& group, uint64_t number, int rank, const std::string& call, const void* input, void* output,
             const Compute& compute) {
   const std::lock_guard lock(group.mutex);
-  if (!group.failure.empty()) return over(group, rank);
+  const auto known = group.meetings.find(number);
+  const bool done = known != group.meetings.end() && known->second.done;  // a failure does not undo it
+  if (!done && !group.failure.empty()) return over(group, rank);
   Meeting& m = group.meetings[number];
   if (m.came.empty()) {
     m.call = call;
@@ -216,12 +218,12 @@ void hand_over(EmulatedGroup& group, const Side& side) {
 // Posts all sides the first time; true once every one of them has met its other side.
 bool exchange(EmulatedGroup& group, int rank, const std::vector<Side>& waiting, bool& posted) {
   const std::lock_guard lock(group.mutex);
-  if (!group.failure.empty()) return over(group, rank);
-  if (!posted) {
+  if (!posted && group.failure.empty()) {
     posted = true;
     for (const Side& side : waiting) hand_over(group, side);
   }
-  return std::all_of(waiting.begin(), waiting.end(), [&](const Side& s) { return group.letters[s.address].done; });
+  const auto done = [&](const Side& side) { return group.letters[side.address].done; };
+  return over(group, rank) || (posted && std::all_of(waiting.begin(), waiting.end(), done));
 }
 
 int transfer(const CudaTransfers* a, CudaStream stream) {

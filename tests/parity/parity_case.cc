@@ -20,15 +20,15 @@
 namespace farsight {
 
 LayoutRun run_in_layout(const std::string& config_text, const std::vector<std::string>& layout, int ranks,
-                        const DatasetFiles& files, int64_t steps, Place place) {
+                        const DatasetFiles& files, int64_t steps, RunsOn place) {
   const Config config = parse_config(config_text, "parity.toml", layout);
   LayoutRun result;
   run_in_process(ranks, [&](Communicator& world) {
     std::optional<CudaDevice> cuda;
     std::optional<CudaScope> scope;
-    if (place != Place::cpu) scope.emplace(cuda.emplace(0));
+    if (place != RunsOn::cpu) scope.emplace(cuda.emplace(0));
     std::unique_ptr<Communicator> nccl;
-    if (place == Place::device_nccl) nccl = make_nccl_communicator(world, *cuda);
+    if (place == RunsOn::device_nccl) nccl = make_nccl_communicator(world, *cuda);
     LayoutRun run = run_layout(nccl ? *nccl : world, config, files, steps);
     if (world.rank() == 0) result = std::move(run);
   });

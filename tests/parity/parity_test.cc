@@ -146,7 +146,7 @@ TEST_P(Parity, EveryLayoutEqualsOneRank) {
 }
 
 void expect_device_parity(const std::string& config, const std::vector<Layout>& chosen, int64_t steps, int64_t samples,
-                          Place place) {
+                          RunsOn place) {
   const auto files = generated_files();
   const std::vector<std::string> smaller{"train.batch=" + std::to_string(samples) + " samples", "train.micro_batch=3",
                                          "data.sequence=40"};
@@ -175,7 +175,7 @@ TEST_P(Parity, ADeviceEqualsTheCpu) {
   const bool rich = std::string(GetParam().first) == "rich";
   if (kSanitized && !rich) return;  // device_model_test runs the rest of the code
   expect_device_parity(merged(GetParam().second), device_layouts(), !kSanitized && rich ? 2 : 1, /*samples=*/6,
-                       Place::device_staged);
+                       RunsOn::device_staged);
 }
 
 // The same through NCCL, for the configuration with the most features.
@@ -188,7 +188,7 @@ TEST_P(Parity, DevicesWithNcclEqualTheCpu) {
     if (nccl_layouts().contains(layout.name) || std::getenv("FARSIGHT_ALL_LAYOUTS") != nullptr)
       chosen.push_back(layout);
   }
-  expect_device_parity(merged(GetParam().second), chosen, kSanitized ? 1 : 2, /*samples=*/12, Place::device_nccl);
+  expect_device_parity(merged(GetParam().second), chosen, kSanitized ? 1 : 2, /*samples=*/12, RunsOn::device_nccl);
 }
 
 INSTANTIATE_TEST_SUITE_P(Features, Parity,
