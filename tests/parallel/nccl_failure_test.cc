@@ -69,12 +69,19 @@ TEST_F(NcclFailure, ABrokenLinkEndsTheWaitForTheDevice) {
     to_host(later);
     ADD_FAILURE() << "went on";
   });
-  for (const auto& error : errors) expect_parts(error, {"axis world", "ranks 0, 1, 2"});
-  for (const auto& error : errors)
-    expect_parts(error, {"all_reduce #", "axis world (device) #2", "nccl_failure_test.cc", "resume"});
-  EXPECT_TRUE(std::any_of(errors.begin(), errors.end(), [](const std::string& e) {
-    return e.find("injected: link down") != std::string::npos;
-  })) << errors[0];
+  // A rank may hear of it before it has started the operation that others name.
+  const std::string operation = "First unfinished operation: all_reduce #";
+  int named = 0;
+  for (const auto& error : errors) {
+    expect_parts(error, {"axis world among ranks 0, 1, 2", "injected: link down", "resume"});
+    if (error.find(operation) == std::string::npos) {
+      expect_parts(error, {"First unfinished operation: none"});
+    } else {
+      expect_parts(error, {"axis world (device) #2, 1 x f32", "nccl_failure_test.cc"});
+      ++named;
+    }
+  }
+  EXPECT_GT(named, 0);
 }
 
 TEST_F(NcclFailure, AfterAnErrorNothingIsStarted) {
