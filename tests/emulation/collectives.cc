@@ -20,6 +20,8 @@ namespace farsight::cuda {
 namespace {
 
 using emulation::EmulatedGroup;
+using emulation::issue_clock;
+using emulation::IssueClock;
 using emulation::Letter;
 using emulation::Meeting;
 using emulation::Work;
@@ -84,6 +86,7 @@ int admit(CudaRanks ranks, const char* what, bool* endless) {
   if (ranks->aborted) return failed(4, what, "the group was aborted");
   const std::lock_guard lock(ranks->group->mutex);
   if (!ranks->group->failure.empty()) return failed(6, what, ranks->group->failure.c_str());
+  ++issue_clock()[ranks->group->serial];
   *endless = ranks->operations++ == ranks->breaks;
   return 0;
 }
@@ -101,15 +104,23 @@ Work endless_work(const std::shared_ptr<EmulatedGroup>& group, int rank) {
 
 using Compute = std::function<void(const Meeting&)>;
 
+bool same_order(const IssueClock& a, const IssueClock& b) {
+  return std::all_of(a.begin(), a.end(), [&b](const auto& entry) {
+    const auto found = b.find(entry.first);  // else the other rank is not in that group
+    return found == b.end() || found->second == entry.second;
+  });
+}
+
 // Comes, once, and says whether the meeting is over.
-bool attend(EmulatedGroup& group, uint64_t number, int rank, const std::string& call, const void* input, void* output,
-            const Compute& compute) {
+bool attend(EmulatedGroup& group, uint64_t number, int rank, const IssueClock& clock, const std::string& call,
+            const void* input, void* output, const Compute& compute) {
   const std::lock_guard lock(group.mutex);
   const auto known = group.meetings.find(number);
   const bool done = known != group.meetings.end() && known->second.done;  // a failure does not undo it
   if (!done && !group.failure.empty()) return over(group, rank);
   Meeting& m = group.meetings[number];
   if (m.came.empty()) {
+    m.clock = clock;
     m.call = call;
     m.came.resize(static_cast<size_t>(group.size()));
     m.inputs.resize(static_cast<size_t>(group.size()));
@@ -124,6 +135,9 @@ bool attend(EmulatedGroup& group, uint64_t number, int rank, const std::string& 
     if (m.call != call)
       m.error = "operation " + std::to_string(number) + ": one rank calls " + m.call + ", rank " +
                 std::to_string(rank) + " calls " + call;
+    if (!same_order(m.clock, clock)) {
+      m.error = call + ": rank " + std::to_string(rank) + " has started other operations of its groups before it";
+    }
     if (m.come == group.size() && m.error.empty()) compute(m);
     m.done = m.come == group.size() || !m.error.empty();
   }
@@ -138,10 +152,11 @@ int enqueue_meeting(CudaRanks ranks, const char* what, std::string call, const v
   bool endless = false;
   if (int status = admit(ranks, what, &endless)) return status;
   if (endless) return emulation::enqueue_shared(stream, endless_work(ranks->group, ranks->rank));
-  return emulation::enqueue_shared(stream, [group = ranks->group, number = ranks->collectives++, rank = ranks->rank,
-                                            call = std::move(call), input, output, compute = std::move(compute)] {
-    return attend(*group, number, rank, call, input, output, compute);
-  });
+  return emulation::enqueue_shared(
+      stream, [group = ranks->group, number = ranks->collectives++, rank = ranks->rank, clock = issue_clock(),
+               call = std::move(call), input, output, compute = std::move(compute)] {
+        return attend(*group, number, rank, clock, call, input, output, compute);
+      });
 }
 
 int all_reduce(const CudaAllReduce* arguments, CudaStream stream) {

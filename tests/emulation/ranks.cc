@@ -2,9 +2,11 @@
 #include "tests/emulation/ranks.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "tests/emulation/streams.h"
 
@@ -27,6 +29,13 @@ Registry& registry() {
 int64_t breaks_at() {
   const char* text = std::getenv("FARSIGHT_EMULATION_BREAKS");
   return text == nullptr ? -1 : std::atoll(text);
+}
+
+CudaRanks new_member(std::shared_ptr<EmulatedGroup> group, int rank, int32_t patience_ms) {
+  issue_clock()[group->serial] = 0;
+  auto* made = new CudaRanksTag{std::move(group), rank, patience_ms};
+  made->breaks = breaks_at();
+  return made;
 }
 
 // Enters the group and waits for the other ranks.
@@ -68,8 +77,7 @@ int ranks_create(const CudaRanksId* id, int32_t rank, int32_t size, const CudaRa
   }
   if (group->size() != size) return failed(5, "making a group", "ranks disagree about its size");
   if (int status = enter(group, rank, options->patience_ms)) return status;
-  *ranks = new CudaRanksTag{group, rank, options->patience_ms};
-  (*ranks)->breaks = breaks_at();
+  *ranks = new_member(std::move(group), rank, options->patience_ms);
   return 0;
 }
 
@@ -112,13 +120,13 @@ int ranks_split(CudaRanks ranks, int32_t colour, int32_t key, CudaRanks* part) {
     made = part_of(group, number, ranks->rank, &place);
   }
   if (int status = enter(made, place, ranks->patience_ms)) return status;
-  *part = new CudaRanksTag{made, place, ranks->patience_ms};
-  (*part)->breaks = breaks_at();
+  *part = new_member(std::move(made), place, ranks->patience_ms);
   return 0;
 }
 
 int ranks_destroy(CudaRanks ranks) {
   if (ranks->aborted) return failed(4, "leaving a group", "it was aborted");
+  issue_clock().erase(ranks->group->serial);
   delete ranks;
   return 0;
 }
@@ -131,6 +139,7 @@ int ranks_abort(CudaRanks ranks) {
     if (ranks->group->failure.empty()) ranks->group->failure = "rank " + std::to_string(ranks->rank) + " is gone";
     ranks->group->present[static_cast<size_t>(ranks->rank)] = false;
   }
+  issue_clock().erase(ranks->group->serial);
   ranks->aborted = true;
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
@@ -146,6 +155,18 @@ int ranks_error(CudaRanks ranks) {
 }
 
 }  // namespace
+
+IssueClock& issue_clock() {
+  thread_local IssueClock clock;
+  return clock;
+}
+
+EmulatedGroup::EmulatedGroup(int size)
+    : serial([] {
+        static std::atomic<uint64_t> groups{0};
+        return ++groups;
+      }()),
+      present(static_cast<size_t>(size)) {}
 
 void name_groups(CudaBackend& table) {
   table.ranks_version = ranks_version;

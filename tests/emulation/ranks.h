@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Groups of ranks on emulated devices: threads of this process that meet by the id of their group. What NCCL would hang
-// on or get wrong without a word is an error here: ranks that call different things, a rank that never comes
-// (work_queue.h), a group that is used after an abort.
+// Groups of ranks on emulated devices: threads of this process that meet by the id of their group. What NCCL may hang
+// on or get wrong without a word is an error here: ranks that call different things, or the operations of several
+// groups in different orders; a rank that never comes (work_queue.h); a group that is used after an abort.
 //
 // FARSIGHT_EMULATION_BREAKS=n, read when a group is made: the n-th operation of each rank never ends, and the group
 // reports "injected: link down".
@@ -20,8 +20,13 @@
 
 namespace farsight::emulation {
 
+// How many operations a rank has started in each of its groups, by serial number of the group.
+using IssueClock = std::map<uint64_t, int64_t>;
+IssueClock& issue_clock();  // of this thread
+
 // One operation of all ranks.
 struct Meeting {
+  IssueClock clock;        // of the first to come
   std::string call;        // what the first to come wants
   std::vector<bool> came;  // by rank
   std::vector<const void*> inputs;
@@ -40,9 +45,10 @@ struct Letter {
 };
 
 struct EmulatedGroup {
-  explicit EmulatedGroup(int size) : present(static_cast<size_t>(size)) {}
+  explicit EmulatedGroup(int size);
   int size() const { return static_cast<int>(present.size()); }
 
+  const uint64_t serial;
   std::mutex mutex;
   std::condition_variable changed;
   std::map<uint64_t, Meeting> meetings;                      // by number of the collective

@@ -124,6 +124,27 @@ TEST_F(NcclFailure, DifferentCallsAreNoticed) {
   expect_parts(messages[0] + messages[1], {"sends 16 bytes", "expects 12"});
 }
 
+TEST_F(NcclFailure, ADifferentOrderOfGroupsIsNoticed) {
+  for (const bool same : {true, false}) {
+    const auto errors = errors_of(2, [same](Communicator& world, Communicator&) {
+      const auto part = world.split(0, world.rank(), "tp");
+      Communicator* const order[] = {&world, part.get()};
+      const bool turned = !same && world.rank() == 1;
+      const Tensor a = to_device({1.0}, DType::f32), b = to_device({2.0}, DType::f32);
+      const RequestPtr first = order[turned ? 1 : 0]->all_reduce_tensor(turned ? b : a, ReduceOp::sum);
+      const RequestPtr second = order[turned ? 0 : 1]->all_reduce_tensor(turned ? a : b, ReduceOp::sum);
+      first->wait();
+      second->wait();
+      EXPECT_EQ(to_host(a)[0] + to_host(b)[0], 6.0);
+    });
+    if (same) {
+      EXPECT_EQ(errors[0] + errors[1], "(no error)(no error)");
+    } else {
+      expect_parts(errors[0] + errors[1], {"has started other operations of its groups before it"});
+    }
+  }
+}
+
 TEST_F(NcclFailure, ARankThatDoesNotComeIsAHang) {
   const Setting patience("FARSIGHT_EMULATION_PATIENCE_MS", "200");
   const auto errors = errors_of(2, [](Communicator& world, Communicator& host) {
