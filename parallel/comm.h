@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Message passing between the ranks of one axis set. Small back ends: Self (one rank), MPI (host buffers), in-process
-// (threads as ranks, for tests and `verify`). All counts are int64 elements; longer messages than MPI can count are
-// split. Every rank of a communicator calls the same collectives in the same order; a collective is never called under
-// a rank-dependent condition. Calls of all communicators of one rank come from one thread.
+// Message passing between the ranks of one axis set. Small back ends: Self (one rank), MPI (host buffers), NCCL
+// (devices), in-process (threads as ranks, for tests and `verify`). Counts are int64 elements; messages longer than MPI
+// can count are split. Every rank of a communicator calls the same collectives in the same order, never under a
+// rank-dependent condition. Calls of all communicators of one rank come from one thread.
 //
-// Reductions are deterministic: a sum is formed in rank order, so the same bits come out on every rank, on every run
-// and from every back end. Every operation enters the rank's flight log with its call site.
+// Reductions in host memory are deterministic: a sum is formed in rank order, so the same bits come out on every rank,
+// on every run and from every back end. Every operation enters the rank's flight log with its call site.
 //
 // Errors: in-process ranks throw Error{environment} when another rank has failed; MPI errors end the job
 // (MPI_ERRORS_ARE_FATAL); with checked collectives (CommOptions) a mismatch throws Error{internal} naming the ranks.
