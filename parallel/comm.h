@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Message passing between the ranks of one axis set. Small back ends: Self (one rank), MPI (host buffers), in-process
-// (threads as ranks, for tests and `verify`). All counts are int64 elements; longer messages than MPI can count are
-// split. Every rank of a communicator calls the same collectives in the same order; a collective is never called under
-// a rank-dependent condition. Calls of all communicators of one rank come from one thread.
+// Message passing between the ranks of one axis set. Small back ends: Self (one rank), MPI (host buffers), NCCL
+// (devices), in-process (threads as ranks, for tests and `verify`). Counts are int64 elements; messages longer than MPI
+// can count are split. Every rank of a communicator calls the same collectives in the same order, never under a
+// rank-dependent condition. Calls of all communicators of one rank come from one thread.
 //
-// Reductions are deterministic: a sum is formed in rank order, so the same bits come out on every rank, on every run
-// and from every back end. Every operation enters the rank's flight log with its call site.
+// Reductions in host memory are deterministic: a sum is formed in rank order, so the same bits come out on every rank,
+// on every run and from every back end. Every operation enters the rank's flight log with its call site.
 //
 // Errors: in-process ranks throw Error{environment} when another rank has failed; MPI errors end the job
 // (MPI_ERRORS_ARE_FATAL); with checked collectives (CommOptions) a mismatch throws Error{internal} naming the ranks.
@@ -52,6 +52,14 @@ class Request {
 };
 using RequestPtr = std::unique_ptr<Request>;
 
+// One message of exchange_tensors.
+struct TensorTransfer {
+  enum class Direction : uint8_t { send, receive };
+  Direction direction;
+  Tensor tensor;
+  int peer;
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -89,8 +97,10 @@ class Communicator {
   virtual RequestPtr send(std::span<const std::byte> data, int to, int tag, CallSite at = CallSite::current()) = 0;
   virtual RequestPtr receive(std::span<std::byte> data, int from, int tag, CallSite at = CallSite::current()) = 0;
   // The same for contiguous tensors wherever they lie, f32 or bf16 (all_reduce_now: f32 or f64). Counts are elements.
-  // On a device, waiting for a request orders later work of this rank behind the transfer. By default tensors of a
-  // device travel through host memory; bf16 sums are formed in fp32 and rounded once.
+  // On a device, waiting for a request orders later work of this rank behind the transfer, and the host goes on; when
+  // test() becomes true depends on the speed of this rank's device, so no collective may be called because of it.
+  // By default tensors of a device travel through host memory; sums are then as above, in bf16 formed in fp32 and
+  // rounded once. Between devices (nccl_comm.h) the order of a sum is the library's.
   virtual RequestPtr all_reduce_tensor(const Tensor& data, ReduceOp op, CallSite at = CallSite::current());
   virtual void all_reduce_now(const Tensor& data, ReduceOp op, CallSite at = CallSite::current());
   virtual RequestPtr reduce_scatter_tensor(const Tensor& data, const Tensor& mine, std::span<const int64_t> counts,
@@ -99,15 +109,18 @@ class Communicator {
                                        CallSite at = CallSite::current());
   virtual RequestPtr all_to_all_tensor(const Tensor& out, std::span<const int64_t> out_counts, const Tensor& in,
                                        std::span<const int64_t> in_counts, CallSite at = CallSite::current());
-  virtual RequestPtr send_tensor(const Tensor& data, int to, int tag, CallSite at = CallSite::current());
-  virtual RequestPtr receive_tensor(const Tensor& data, int from, int tag, CallSite at = CallSite::current());
+  // Messages that travel together, none waiting for another: a rank sends and receives in one call, because on a device
+  // one after the other would wait for ever. Messages between two ranks arrive in the order of their calls and lists.
+  virtual RequestPtr exchange_tensors(std::span<const TensorTransfer> transfers, int tag,
+                                      CallSite at = CallSite::current());
   // Ranks with the same colour, ordered by key, in a new communicator. Collective.
   virtual std::unique_ptr<Communicator> split(int colour, int key, std::string name,
                                               CallSite at = CallSite::current()) = 0;
   // Lets pending transfers of this rank advance, those of its other communicators included.
   virtual void progress() = 0;
   // How long this rank has been in wait() and in blocking operations of all its communicators since they were made:
-  // transfers that no arithmetic covered, and time until slower ranks came.
+  // transfers that no arithmetic covered, and time until slower ranks came. Transfers between devices: as far as the
+  // device's arithmetic has stood still for them, known once the rank has waited for its device.
   virtual double waited_ms() const = 0;
   // The record of this rank's operations, shared by all its communicators; readable from any thread.
   virtual FlightLog& flight_log() = 0;

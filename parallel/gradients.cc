@@ -166,12 +166,28 @@ void GradientReducer::move(size_t index, Station limit, bool wait) {
 
 // A bucket enters a station only after all before it have: one order on all ranks.
 void GradientReducer::advance() {
+  const bool on_device = current_device() == Device::cuda;
   Station limit = Station::done;
   for (size_t b = settled_; b < next_; ++b) {
-    move(b, limit, /*wait=*/false);
+    if (on_device) {
+      limit = std::min(limit, device_limit(b));
+      move(b, limit, /*wait=*/true);
+    } else {
+      move(b, limit, /*wait=*/false);
+    }
     limit = std::min(limit, progress_[b].station);
     if (b == settled_ && limit == Station::done) ++settled_;
   }
+}
+
+// Transfers between devices finish at another time on every rank, so they must not decide what is started next. The
+// buckets that were started since decide: each moves this one on by a station. To wait then costs the host nothing, and
+// the device only what has not arrived while it computed the later buckets.
+GradientReducer::Station GradientReducer::device_limit(size_t index) const {
+  const size_t later = next_ - 1 - index;
+  if (later == 0) return progress_[index].inner.empty() ? Station::outer : Station::inner;
+  if (later == 1) return Station::outer;
+  return later == 2 ? Station::groups : Station::done;
 }
 
 // All buckets reach a station before any waits in it: their transfers overlap.

@@ -74,6 +74,8 @@ class GradientReducer {
   void start(size_t index);
   void start_complete_buckets();
   void advance();
+  // How far advance() may move a bucket whose transfers go between devices.
+  Station device_limit(size_t index) const;
   void drain();
   void move(size_t index, Station limit, bool wait);
   bool finished(Progress& progress, bool wait) const;

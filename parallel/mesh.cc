@@ -5,10 +5,29 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "kernels/rows.h"
+#include "kernels/tensor.h"
 
 namespace farsight {
 
 namespace {
+
+// Connections between devices are made by the first message, which must not happen in the middle of a step.
+void warm_up_device(Communicator& comm) {
+  using Direction = TensorTransfer::Direction;
+  const int n = comm.size(), right = (comm.rank() + 1) % n, left = (comm.rank() + n - 1) % n;
+  const Tensor sum = Tensor::empty({n}), arrived = Tensor::zeros({n});
+  fill(sum, 1.0F);
+  comm.all_reduce_tensor(sum, ReduceOp::sum)->wait();
+  const TensorTransfer transfers[] = {{Direction::receive, arrived, left}, {Direction::send, sum, right}};
+  comm.exchange_tensors(transfers, 0)->wait();
+  const Tensor result = arrived.to(Device::cpu);
+  const auto values = result.span<float>();
+  if (std::any_of(values.begin(), values.end(), [n](float v) { return v != static_cast<float>(n); })) {
+    fail(ErrorKind::environment, "axis {}: the first messages between the devices of its {} ranks came out wrong",
+         comm.name(), n);
+  }
+}
 
 // One tiny instance of each kind of traffic, so that connections exist before they are timed.
 void warm_up(Communicator& comm) {
@@ -26,6 +45,7 @@ void warm_up(Communicator& comm) {
   if (static_cast<int>(one) != n || in != out) {
     fail(ErrorKind::environment, "axis {}: the first messages between its {} ranks came out wrong", comm.name(), n);
   }
+  if (current_device() != Device::cpu) warm_up_device(comm);
 }
 
 void add_problem(std::string& problems, const std::string& text) {

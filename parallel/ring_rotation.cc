@@ -25,6 +25,14 @@ int neighbour(const Communicator& ring, int64_t distance) {
   return static_cast<int>((ring.rank() + distance % n + n) % n);
 }
 
+// Every rank sends `distance` ranks to the right and receives from as far on the left.
+RequestPtr shift(Communicator& ring, const Tensor& outgoing, int64_t distance, const Tensor& incoming, int tag) {
+  using Direction = TensorTransfer::Direction;
+  const TensorTransfer transfers[] = {{Direction::receive, incoming, neighbour(ring, -distance)},
+                                      {Direction::send, outgoing, neighbour(ring, distance)}};
+  return ring.exchange_tensors(transfers, tag);
+}
+
 }  // namespace
 
 KeyRotation::KeyRotation(Communicator& ring, const RingGeometry& geometry, const Tensor& k, const Tensor& v)
@@ -41,14 +49,12 @@ Tensor KeyRotation::current() const { return current_.narrow(0, geometry_.rows(g
 void KeyRotation::start() {
   if (step_ >= geometry_.hops) return;
   const Tensor incoming = next_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_ + 1)));
-  receiving_ = ring_.receive_tensor(incoming, neighbour(ring_, -1), kKeysTag);
-  sending_ = ring_.send_tensor(current(), neighbour(ring_, 1), kKeysTag);
+  exchange_ = shift(ring_, current(), 1, incoming, kKeysTag);
 }
 
 void KeyRotation::finish() {
   if (step_ < geometry_.hops) {
-    receiving_->wait();
-    sending_->wait();
+    exchange_->wait();
     std::swap(current_, next_);
   }
   ++step_;
@@ -71,14 +77,12 @@ void GradientRotation::start() {
   if (step_ == 0) return;
   const Tensor incoming = arriving_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_)));
   const Tensor outgoing = leaving_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), step_ - 1)));
-  receiving_ = ring_.receive_tensor(incoming, neighbour(ring_, -1), kGradientsTag);
-  sending_ = ring_.send_tensor(outgoing, neighbour(ring_, 1), kGradientsTag);
+  exchange_ = shift(ring_, outgoing, 1, incoming, kGradientsTag);
 }
 
 void GradientRotation::finish() {
   if (step_ > 0) {
-    receiving_->wait();
-    sending_->wait();
+    exchange_->wait();
     const int64_t rows = geometry_.rows(geometry_.owner(ring_.rank(), step_));
     add_rows(arriving_.narrow(0, rows), fresh_.narrow(0, rows));
   }
@@ -89,10 +93,7 @@ void GradientRotation::finish() {
 Tensor GradientRotation::home() {
   const Tensor incoming = arriving_.narrow(0, geometry_.rows(ring_.rank()));
   const Tensor outgoing = leaving_.narrow(0, geometry_.rows(geometry_.owner(ring_.rank(), geometry_.hops)));
-  receiving_ = ring_.receive_tensor(incoming, neighbour(ring_, geometry_.hops), kHomeTag);
-  sending_ = ring_.send_tensor(outgoing, neighbour(ring_, -geometry_.hops), kHomeTag);
-  receiving_->wait();
-  sending_->wait();
+  shift(ring_, outgoing, -geometry_.hops, incoming, kHomeTag)->wait();
   return incoming;
 }
 

@@ -42,7 +42,7 @@ class KeyRotation {
   RingGeometry geometry_;
   int64_t step_ = 0;
   Tensor current_, next_;
-  RequestPtr sending_, receiving_;
+  RequestPtr exchange_;
 };
 
 // Gradients of keys and values in fp32: the sum for an owner follows its keys, one hop behind, and goes home after the
@@ -64,7 +64,7 @@ class GradientRotation {
   RingGeometry geometry_;
   int64_t step_ = 0;
   Tensor fresh_, leaving_, arriving_;
-  RequestPtr sending_, receiving_;
+  RequestPtr exchange_;
 };
 
 }  // namespace farsight

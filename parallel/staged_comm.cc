@@ -2,6 +2,7 @@
 // The tensor operations of Communicator: host tensors as they are; tensors on a device through host memory, for back
 // ends that know none and for ranks that share a GPU. Correct in any layout; its speed means nothing.
 #include <utility>
+#include <vector>
 
 #include "kernels/error.h"
 #include "kernels/rows.h"
@@ -68,6 +69,25 @@ class StagedRequest final : public Request {
   Tensor arrived_, target_;
 };
 
+// Several transfers as one, and what is sent by them.
+class RequestList final : public Request {
+ public:
+  RequestList(std::vector<RequestPtr> requests, std::vector<Tensor> kept)
+      : kept_(std::move(kept)), requests_(std::move(requests)) {}
+  void wait() override {
+    for (const RequestPtr& request : requests_) request->wait();
+    requests_.clear();
+  }
+  bool test() override {
+    std::erase_if(requests_, [](const RequestPtr& request) { return request->test(); });
+    return requests_.empty();
+  }
+
+ private:
+  std::vector<Tensor> kept_;  // outlives the requests
+  std::vector<RequestPtr> requests_;
+};
+
 }  // namespace
 
 RequestPtr Communicator::all_reduce_tensor(const Tensor& data, ReduceOp op, CallSite at) {
@@ -113,18 +133,24 @@ RequestPtr Communicator::all_to_all_tensor(const Tensor& out, std::span<const in
   return std::make_unique<StagedRequest>(std::move(request), std::vector<Tensor>{host}, arrived, in);
 }
 
-RequestPtr Communicator::send_tensor(const Tensor& data, int to, int tag, CallSite at) {
-  if (on_host(data)) return send(bytes_of(data), to, tag, at);
-  const Tensor host = staged(data, /*sums=*/false);
-  RequestPtr request = send(bytes_of(host), to, tag, at);
-  return std::make_unique<StagedRequest>(std::move(request), std::vector<Tensor>{host}, Tensor(), Tensor());
-}
-
-RequestPtr Communicator::receive_tensor(const Tensor& data, int from, int tag, CallSite at) {
-  if (on_host(data)) return receive(bytes_of(data), from, tag, at);
-  const Tensor host = host_like(data, data.dtype());
-  RequestPtr request = receive(bytes_of(host), from, tag, at);
-  return std::make_unique<StagedRequest>(std::move(request), std::vector<Tensor>{}, host, data);
+RequestPtr Communicator::exchange_tensors(std::span<const TensorTransfer> transfers, int tag, CallSite at) {
+  using Direction = TensorTransfer::Direction;
+  std::vector<RequestPtr> requests;
+  for (const TensorTransfer& t : transfers) {
+    if (t.direction != Direction::receive) continue;
+    const Tensor arrived = on_host(t.tensor) ? t.tensor : host_like(t.tensor, t.tensor.dtype());
+    RequestPtr request = receive(bytes_of(arrived), t.peer, tag, at);
+    requests.push_back(on_host(t.tensor) ? std::move(request)
+                                         : std::make_unique<StagedRequest>(std::move(request), std::vector<Tensor>{},
+                                                                           arrived, t.tensor));
+  }
+  std::vector<Tensor> leaving;
+  for (const TensorTransfer& t : transfers) {
+    if (t.direction != Direction::send) continue;
+    leaving.push_back(staged(t.tensor, /*sums=*/false));
+    requests.push_back(send(bytes_of(leaving.back()), t.peer, tag, at));
+  }
+  return std::make_unique<RequestList>(std::move(requests), std::move(leaving));
 }
 
 }  // namespace farsight

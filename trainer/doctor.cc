@@ -105,6 +105,17 @@ DoctorCheck judge_sharing(const std::string& sharing, std::span<const RankReport
   return check;
 }
 
+DoctorCheck judge_devices(std::span<const RankDevice> devices) {
+  DoctorCheck check{"device tensors", CheckState::ok, "", ""};
+  const auto missing = std::find_if(devices.begin(), devices.end(), [](const auto& d) { return d.bus_id.empty(); });
+  if (missing == devices.end()) {
+    check.found = choose_between(devices).line;
+  } else {
+    check.found = fmt::format("rank {} has no device that could be used", missing - devices.begin());
+  }
+  return check;
+}
+
 std::string doctor_text(std::span<const RankReport> ranks, std::span<const DoctorCheck> checks) {
   std::string text = version_text() + "\n";
   text += fmt::format("{} rank{}\n", ranks.size(), ranks.size() == 1 ? "" : "s");

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "parallel/device_choice.h"
+
 namespace farsight {
 
 enum class CheckState : uint8_t { ok, warning, failed };  // failed: a run cannot work here (exit 69)
@@ -35,6 +37,11 @@ RankReport examine_rank();  // all but rank, local_rank, local_size; takes about
 std::vector<DoctorCheck> judge_ranks(std::span<const RankReport> ranks);
 // sharing: of MpiSession. A warning where ranks of one node have no memory in common.
 DoctorCheck judge_sharing(const std::string& sharing, std::span<const RankReport> ranks);
+
+// By rank; without a name where a rank has none. How tensors on them would travel.
+DoctorCheck judge_devices(std::span<const RankDevice> devices);
+// The device that a rank of this node takes: they are dealt out in turn.
+RankDevice device_of_rank(int64_t local_rank);
 
 // Checks of this node, for rank 0. check_disk writes and removes a file in `folder`.
 DoctorCheck check_launcher();

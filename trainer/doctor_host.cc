@@ -148,6 +148,15 @@ DoctorCheck check_cuda() {
   return check;
 }
 
+RankDevice device_of_rank(int64_t local_rank) {
+  const CudaLibrary& library = cuda_library();
+  CudaDeviceInfo info{};
+  if (library.devices == 0) return {host_name(), ""};
+  const auto index = static_cast<int32_t>(local_rank % library.devices);
+  if (library.table->device_info(index, &info) != 0) return {host_name(), ""};
+  return {host_name(), info.bus_id};
+}
+
 DoctorCheck check_memory() {
   const int64_t available = available_memory(), limit = file_number("/sys/fs/cgroup/memory.max");
   const int64_t usable = limit > 0 && limit < available ? limit : available;

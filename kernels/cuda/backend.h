@@ -14,6 +14,7 @@
 #include "kernels/attention/sdpa_cuda.h"
 #include "kernels/column_sums_cuda.h"
 #include "kernels/cross_entropy_cuda.h"
+#include "kernels/cuda/collectives_cuda.h"
 #include "kernels/dropout_cuda.h"
 #include "kernels/embedding_cuda.h"
 #include "kernels/gelu_cuda.h"
@@ -27,7 +28,7 @@
 namespace farsight {
 
 // Changes whenever a structure or function below changes.
-inline constexpr uint32_t kCudaAbi = 1;
+inline constexpr uint32_t kCudaAbi = 2;
 
 using CudaStream = struct CudaStreamTag*;
 using CudaEvent = struct CudaEventTag*;
@@ -73,6 +74,21 @@ struct CudaBackend {
 
   int (*copy)(void* to, const void* from, int64_t bytes, CudaCopy direction, CudaStream stream);
   int (*zero)(void* to, int64_t bytes, CudaStream stream);
+
+  // Groups of ranks. The version and an id are to be had without a driver.
+  int (*ranks_version)(int32_t* version);  // of NCCL: 22809 is 2.28.9
+  int (*ranks_id)(CudaRanksId* id);
+  int (*ranks_create)(const CudaRanksId* id, int32_t rank, int32_t size, const CudaRanksOptions* options,
+                      CudaRanks* ranks);
+  // The ranks of one colour, ordered by key; a colour below 0: *part is null. Collective over `ranks`.
+  int (*ranks_split)(CudaRanks ranks, int32_t colour, int32_t key, CudaRanks* part);
+  int (*ranks_destroy)(CudaRanks ranks);  // waits for what is under way; the other ranks do the same
+  int (*ranks_abort)(CudaRanks ranks);    // ends what is under way, finished or not; alone
+  int (*ranks_error)(CudaRanks ranks);    // 0, or what has gone wrong with the group since; does not wait
+  CudaOperation<CudaAllReduce> all_reduce;
+  CudaOperation<CudaReduceScatter> reduce_scatter;
+  CudaOperation<CudaAllGather> all_gather;
+  CudaOperation<CudaTransfers> transfer;
 
   CudaOperation<CudaColumnSums> column_sums;
   CudaOperation<CudaMatmul> matmul;

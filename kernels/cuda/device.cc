@@ -216,6 +216,33 @@ std::shared_ptr<Allocator> CudaDevice::make_pinned_memory() const {
   return std::make_shared<Allocator>(std::make_unique<PinnedMemory>(backend_));
 }
 
-void CudaDevice::synchronize() { check("waiting for the device", backend_.stream_synchronize(stream_)); }
+void CudaDevice::synchronize() {
+  if (watches_.empty()) {
+    check("waiting for the device", backend_.stream_synchronize(stream_));
+  } else {
+    wait_watching();
+  }
+}
+
+void CudaDevice::watch(const void* owner, std::function<void()> poll) {
+  if (poll) {
+    watches_[owner] = std::move(poll);
+  } else {
+    watches_.erase(owner);
+  }
+}
+
+void CudaDevice::wait_watching() {
+  constexpr int kQueriesPerPoll = 64;  // a query takes about a microsecond
+  const CudaEvent event = take_event();
+  spare_events_.push_back(event);  // nobody else takes one before this returns
+  check("waiting for the device", backend_.event_record(event, stream_));
+  int32_t finished = 0;
+  for (int query = 1; finished == 0; ++query) {
+    check("waiting for the device", backend_.event_query(event, &finished));
+    if (query % kQueriesPerPoll != 0 && finished == 0) continue;
+    for (const auto& [owner, poll] : watches_) poll();
+  }
+}
 
 }  // namespace farsight

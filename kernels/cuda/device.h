@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -45,6 +46,9 @@ class CudaDevice {
   void zero_rows(const Tensor& tensor);
   // Waits until the stream has done everything.
   void synchronize();
+  // From now on poll() is called again and again while the host waits for the stream, and once more at the end: what
+  // the stream waits for (another rank) may never come, and then poll() throws. One for each owner; null takes it away.
+  void watch(const void* owner, std::function<void()> poll);
 
   // Side streams, beside the one that computes: copies that need not delay it.
   CudaStream make_stream(bool high_priority = false);
@@ -86,6 +90,7 @@ class CudaDevice {
   };
   void drop_finished_uploads(int64_t more_bytes);
   CudaEvent take_event();
+  void wait_watching();
 
   const CudaBackend& backend_;
   int32_t index_;
@@ -97,6 +102,7 @@ class CudaDevice {
   std::deque<Staged> uploads_;
   int64_t staged_bytes_ = 0;
   std::deque<CudaEvent> spare_events_;
+  std::map<const void*, std::function<void()>> watches_;
 };
 
 // The device of the innermost scope of this thread. Error{internal} outside of any.

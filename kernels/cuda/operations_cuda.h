@@ -61,5 +61,6 @@ int sdpa_forward(const CudaSdpaForward* arguments, CudaStream stream);
 int sdpa_backward(const CudaSdpaBackward* arguments, CudaStream stream);
 
 void name_operations(CudaBackend& table);
+void name_collectives(CudaBackend& table);  // and the making of groups
 
 }  // namespace farsight::cuda

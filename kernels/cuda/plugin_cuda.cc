@@ -122,6 +122,7 @@ CudaBackend make_table() {
   table.copy = copy;
   table.zero = zero;
   name_operations(table);
+  name_collectives(table);
   return table;
 }
 

@@ -12,6 +12,7 @@ extern "C" __attribute__((visibility("default"))) const farsight::CudaBackend* f
     t.bytes = sizeof(CudaBackend);
     emulation::name_runtime(t);
     cuda::name_operations(t);
+    cuda::name_collectives(t);
     return t;
   }();
   return &table;

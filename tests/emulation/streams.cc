@@ -1,28 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/emulation/streams.h"
 
-#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 
 namespace farsight {
 
 struct CudaStreamTag {
-  std::deque<std::function<void()>> queue;
-  uint64_t taken = 0, added = 0;  // pieces of work that have run, that were ever enqueued
+  std::shared_ptr<emulation::WorkQueue> queue = std::make_shared<emulation::WorkQueue>();
 };
 
-// The state of an event at its last record.
+// The last record of an event.
 struct CudaEventTag {
-  CudaStream stream = nullptr;
-  uint64_t position = 0;  // work of the stream that precedes it
-  std::chrono::steady_clock::time_point time;
+  using Clock = std::chrono::steady_clock;
+  std::shared_ptr<emulation::WorkQueue> queue;  // null: never recorded
+  uint64_t position = 0;                        // work that precedes it
+  std::shared_ptr<Clock::time_point> time;      // when the device got there
 };
 
 namespace cuda {
@@ -42,15 +41,6 @@ namespace emulation {
 namespace {
 
 using cuda::failed;
-
-void run_until(CudaStream stream, uint64_t position) {
-  while (stream->taken < position) {
-    auto work = std::move(stream->queue.front());
-    stream->queue.pop_front();
-    ++stream->taken;
-    work();
-  }
-}
 
 int guarded(const char* what, const std::function<void()>& body) {
   try {
@@ -98,7 +88,7 @@ int stream_create(int32_t, CudaStream* stream) {
   return 0;
 }
 int stream_synchronize(CudaStream stream) {
-  return guarded("stream", [&] { run_until(stream, stream->added); });
+  return guarded("stream", [&] { wait_for(stream->queue, stream->queue->added()); });
 }
 int stream_destroy(CudaStream stream) {
   const int status = stream_synchronize(stream);
@@ -115,26 +105,39 @@ int event_destroy(CudaEvent event) {
   return 0;
 }
 int event_record(CudaEvent event, CudaStream stream) {
-  event->stream = stream;
-  event->position = stream->added;
-  event->time = std::chrono::steady_clock::now();
+  event->queue = stream->queue;
+  event->time = std::make_shared<CudaEventTag::Clock::time_point>();
+  event->position = stream->queue->add([time = event->time] {
+    *time = CudaEventTag::Clock::now();
+    return true;
+  });
   return 0;
 }
 int event_wait(CudaEvent event, CudaStream stream) {
-  if (event->stream == nullptr || event->stream == stream) return 0;
-  return enqueue(stream, [from = event->stream, position = event->position] { run_until(from, position); });
+  if (event->queue == nullptr || event->queue == stream->queue) return 0;
+  stream->queue->add([from = event->queue, position = event->position] {
+    const bool done = from->advance(position);
+    from->rethrow();
+    return done;
+  });
+  return 0;
 }
 int event_synchronize(CudaEvent event) {
-  if (event->stream == nullptr) return 0;
-  return guarded("event", [&] { run_until(event->stream, event->position); });
+  if (event->queue == nullptr) return 0;
+  return guarded("event", [&] { wait_for(event->queue, event->position); });
 }
 // Somebody who polls would wait for ever if nothing ran.
 int event_query(CudaEvent event, int32_t* finished) {
   *finished = 1;
-  return event_synchronize(event);
+  if (event->queue == nullptr) return 0;
+  return guarded("event", [&] {
+    if (try_for(event->queue, event->position)) return;
+    *finished = 0;
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+  });
 }
 int event_elapsed(CudaEvent from, CudaEvent to, float* milliseconds) {
-  *milliseconds = std::chrono::duration<float, std::milli>(to->time - from->time).count();
+  *milliseconds = std::chrono::duration<float, std::milli>(*to->time - *from->time).count();
   return 0;
 }
 
@@ -148,8 +151,15 @@ int zero(void* to, int64_t bytes, CudaStream stream) {
 }  // namespace
 
 int enqueue(CudaStream stream, std::function<void()> work) {
-  stream->queue.push_back(std::move(work));
-  ++stream->added;
+  stream->queue->add([work = std::move(work)] {
+    work();
+    return true;
+  });
+  return 0;
+}
+
+int enqueue_shared(CudaStream stream, Work work) {
+  add_shared(stream->queue, std::move(work));
   return 0;
 }
 

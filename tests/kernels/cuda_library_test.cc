@@ -2,7 +2,10 @@
 // Finding and opening the CUDA plugin: what is missing is said, and nothing else happens.
 //   FARSIGHT_CUDA_EMULATED, FARSIGHT_CUDA_OTHER_BUILD   plugins of tests/emulation
 //   FARSIGHT_CUDA_REAL                                  libfarsight_cuda.so, where it was built
+#include <dlfcn.h>
+
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 
 #include <gtest/gtest.h>
@@ -50,6 +53,26 @@ TEST(CudaLibrary, TheRealPluginOpensWithoutADriver) {
   const CudaLibrary library = open_cuda_library(path);
   if (library.table != nullptr) GTEST_SKIP() << library.devices << " devices here";
   expect_reason(library, "driver");
+}
+
+// NCCL answers these without a driver, so that its library is known to be one that the plugin can use.
+TEST(CudaLibrary, TheRealPluginKnowsItsNccl) {
+  const std::string path = plugin("FARSIGHT_CUDA_REAL");
+  if (path.empty()) GTEST_SKIP() << "the CUDA plugin was not built (preset cuda)";
+  void* const handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(handle, nullptr) << dlerror();
+  const auto entry = reinterpret_cast<CudaBackendEntry>(dlsym(handle, "farsight_cuda_backend"));
+  ASSERT_NE(entry, nullptr);
+  const CudaBackend* const table = entry(kCudaAbi);
+  ASSERT_NE(table, nullptr);
+  int32_t version = 0;
+  EXPECT_EQ(table->ranks_version(&version), 0) << table->message();
+  EXPECT_GE(version, 22700);
+  std::printf("NCCL %d\n", version);
+  CudaRanksId first{}, second{};
+  EXPECT_EQ(table->ranks_id(&first), 0) << table->message();
+  EXPECT_EQ(table->ranks_id(&second), 0) << table->message();
+  EXPECT_NE(std::memcmp(first.bytes, second.bytes, sizeof(first.bytes)), 0);
 }
 
 // The device tests of every program are skipped where no plugin can be used. ctest names one, so that there it must be.

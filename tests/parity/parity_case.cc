@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -13,19 +14,22 @@
 #include "kernels/cuda/device.h"
 #include "kernels/error.h"
 #include "parallel/inproc_comm.h"
+#include "parallel/nccl_comm.h"
 #include "trainer/commands/data.h"
 
 namespace farsight {
 
 LayoutRun run_in_layout(const std::string& config_text, const std::vector<std::string>& layout, int ranks,
-                        const DatasetFiles& files, int64_t steps, Device device) {
+                        const DatasetFiles& files, int64_t steps, RunsOn place) {
   const Config config = parse_config(config_text, "parity.toml", layout);
   LayoutRun result;
   run_in_process(ranks, [&](Communicator& world) {
     std::optional<CudaDevice> cuda;
     std::optional<CudaScope> scope;
-    if (device == Device::cuda) scope.emplace(cuda.emplace(0));
-    LayoutRun run = run_layout(world, config, files, steps);
+    if (place != RunsOn::cpu) scope.emplace(cuda.emplace(0));
+    std::unique_ptr<Communicator> nccl;
+    if (place == RunsOn::device_nccl) nccl = make_nccl_communicator(world, *cuda);
+    LayoutRun run = run_layout(nccl ? *nccl : world, config, files, steps);
     if (world.rank() == 0) result = std::move(run);
   });
   return result;

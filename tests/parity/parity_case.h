@@ -11,9 +11,10 @@
 namespace farsight {
 
 // `layout` overrides parallel.* and train.micro_batch, e.g. {"parallel.ring=2"}.
-// Each rank computes where `device` says.
+// Each rank computes where `place` says; ranks on a device share it.
+enum class RunsOn : uint8_t { cpu, device_staged, device_nccl };
 LayoutRun run_in_layout(const std::string& config_text, const std::vector<std::string>& layout, int ranks,
-                        const DatasetFiles& files, int64_t steps, Device device = Device::cpu);
+                        const DatasetFiles& files, int64_t steps, RunsOn place = RunsOn::cpu);
 
 // A byte-level corpus of generated sentences with documents, written once per process below the test's temporary
 // folder; the path of the HDF5 file.

@@ -43,6 +43,18 @@ std::vector<Layout> device_layouts() {
   return chosen;
 }
 
+// Every collective, and stations of the gradients that follow each other.
+std::set<std::string> nccl_layouts() {
+  if (kSanitized) return {"r2s"};
+  return {"tp2sp", "r2s", "u2", "dp4z1g2", "dp2z3.tp2sp"};
+}
+
+bool emulated() {
+  CudaDeviceInfo info{};
+  return cuda_library().table->device_info(0, &info) == 0 &&
+         std::string(info.name).find("emulated") != std::string::npos;
+}
+
 std::string tiny(const std::string& sequence, const std::string& more) {
   return "[data]\ntrain = [\"x.h5\"]\nsequence = " + sequence +
          "\n[model]\nlayers = 2\nwidth = 64\nheads = 8\nmlp_width = 96\n[train]\nbatch = \"12 samples\"\nsteps = \"20 "
@@ -133,22 +145,17 @@ TEST_P(Parity, EveryLayoutEqualsOneRank) {
   expect_parity(merged(GetParam().second), generated_files(), kSanitized ? 4 : 20);
 }
 
-// Ranks on a CUDA device, the emulated one where there is no GPU, against one on the CPU: data, accumulation, clip and
-// optimizer included. Several ranks share the device and exchange through host memory.
-TEST_P(Parity, ADeviceEqualsTheCpu) {
-  if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
-  const bool rich = std::string(GetParam().first) == "rich";
-  if (kSanitized && !rich) return;  // device_model_test runs the rest of the code
-  const std::string config = merged(GetParam().second);
-  const int64_t steps = !kSanitized && rich ? 2 : 1;
+void expect_device_parity(const std::string& config, const std::vector<Layout>& chosen, int64_t steps, int64_t samples,
+                          RunsOn place) {
   const auto files = generated_files();
-  const std::vector<std::string> smaller{"train.batch=6 samples", "train.micro_batch=3", "data.sequence=40"};
+  const std::vector<std::string> smaller{"train.batch=" + std::to_string(samples) + " samples", "train.micro_batch=3",
+                                         "data.sequence=40"};
   const LayoutRun cpu = run_in_layout(config, smaller, 1, files, steps);
   std::printf("%-16s %-9s %-9s %-9s %-9s\n", "on a device", "loss 1", "gradient", "norm", "losses");
-  for (const Layout& layout : device_layouts()) {
+  for (const Layout& layout : chosen) {
     std::vector<std::string> overrides = smaller;
     overrides.insert(overrides.end(), layout.overrides.begin(), layout.overrides.end());
-    const LayoutRun cuda = run_in_layout(config, overrides, layout.ranks, files, steps, Device::cuda);
+    const LayoutRun cuda = run_in_layout(config, overrides, layout.ranks, files, steps, place);
     const Agreement agreement = compare(cuda, cpu);
     std::printf("%-16s %.2e  %.2e  %.2e  %.2e  (%s)\n", layout.name, agreement.first_loss, agreement.worst_gradient,
                 agreement.worst_norm, agreement.last_loss, agreement.gradient_tensor.c_str());
@@ -159,6 +166,29 @@ TEST_P(Parity, ADeviceEqualsTheCpu) {
     EXPECT_LE(agreement.worst_norm, 1e-6) << layout.name;
     EXPECT_LE(agreement.last_loss, 1e-5) << layout.name;
   }
+}
+
+// Ranks on a CUDA device, the emulated one where there is no GPU, against one on the CPU: data, accumulation, clip and
+// optimizer included. Several ranks share the device and exchange through host memory.
+TEST_P(Parity, ADeviceEqualsTheCpu) {
+  if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
+  const bool rich = std::string(GetParam().first) == "rich";
+  if (kSanitized && !rich) return;  // device_model_test runs the rest of the code
+  expect_device_parity(merged(GetParam().second), device_layouts(), !kSanitized && rich ? 2 : 1, /*samples=*/6,
+                       RunsOn::device_staged);
+}
+
+// The same through NCCL, for the configuration with the most features.
+TEST_P(Parity, DevicesWithNcclEqualTheCpu) {
+  if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
+  if (!emulated()) GTEST_SKIP() << "NCCL refuses ranks that share a device";
+  if (std::string(GetParam().first) != "rich") return;
+  std::vector<Layout> chosen;
+  for (const Layout& layout : all_layouts()) {
+    if (nccl_layouts().contains(layout.name) || std::getenv("FARSIGHT_ALL_LAYOUTS") != nullptr)
+      chosen.push_back(layout);
+  }
+  expect_device_parity(merged(GetParam().second), chosen, kSanitized ? 1 : 2, /*samples=*/12, RunsOn::device_nccl);
 }
 
 INSTANTIATE_TEST_SUITE_P(Features, Parity,

@@ -77,6 +77,15 @@ TEST(Doctor, OneNodeWithoutSharedMemoryIsWarned) {
   EXPECT_EQ(judge_sharing("shared memory, 256 KiB per rank", ranks).state, CheckState::ok);
 }
 
+TEST(Doctor, TheWayOfDeviceTensorsIsSaid) {
+  std::vector<RankDevice> devices{{"x", "0000:1b:00.0"}, {"x", "0000:43:00.0"}};
+  EXPECT_EQ(judge_devices(devices).found, "communicator: NCCL, 2 ranks on 2 devices");
+  devices[1].bus_id = devices[0].bus_id;
+  EXPECT_NE(judge_devices(devices).found.find("ranks 0 and 1 share device 0000:1b:00.0"), std::string::npos);
+  devices[1].bus_id = "";
+  EXPECT_EQ(judge_devices(devices).found, "rank 1 has no device that could be used");
+}
+
 TEST(Doctor, DiskCheckWritesCleansUpAndRefuses) {
   const auto folder = std::filesystem::temp_directory_path() / "farsight-doctor-test";
   std::filesystem::create_directories(folder);

@@ -42,9 +42,11 @@ std::vector<RankReport> gather(Communicator& world, const RankReport& mine) {
   return reports;
 }
 
-int report(const std::vector<RankReport>& ranks, const std::string& sharing, bool json, std::ostream& out) {
+int report(const std::vector<RankReport>& ranks, const std::string& sharing, const std::vector<RankDevice>& devices,
+           bool json, std::ostream& out) {
   std::vector<DoctorCheck> checks = judge_ranks(ranks);
   checks.push_back(judge_sharing(sharing, ranks));
+  checks.push_back(judge_devices(devices));
   for (DoctorCheck check : {check_launcher(), check_cuda(), check_memory(), check_disk("."), check_vectors()})
     checks.push_back(std::move(check));
   out << (json ? doctor_json(ranks, checks) : doctor_text(ranks, checks)) << std::flush;
@@ -63,7 +65,9 @@ int run_doctor(const CommandArguments& arguments, std::ostream& out, std::ostrea
   mine.local_rank = session.local_rank();
   mine.local_size = session.local_size();
   const std::vector<RankReport> ranks = gather(world, mine);
-  std::array<int64_t, 1> code{world.rank() == 0 ? report(ranks, session.sharing(), arguments.has("json"), out) : 0};
+  const std::vector<RankDevice> devices = gather_devices(world, device_of_rank(session.local_rank()));
+  std::array<int64_t, 1> code{world.rank() == 0 ? report(ranks, session.sharing(), devices, arguments.has("json"), out)
+                                                : 0};
   world.all_reduce(std::span<int64_t>(code), ReduceOp::max);
   return static_cast<int>(code[0]);
 }
