@@ -32,7 +32,7 @@ enum class ScoreChoice : uint8_t { scaled_dot, additive };
 enum class NormaliserChoice : uint8_t { softmax };
 enum class PositionChoice : uint8_t { rope, learned, none };
 enum class BiasChoice : uint8_t { none, alibi };
-enum class BackendChoice : uint8_t { automatic, own };
+enum class BackendChoice : uint8_t { automatic, cudnn, own };
 enum class OrderChoice : uint8_t { automatic, contiguous, zigzag, striped };
 enum class ContextChoice : uint8_t { automatic, ring, allgather, ulysses };
 enum class HeadNormChoice : uint8_t { none, rms };
@@ -57,7 +57,7 @@ struct RunConfig {
   std::string name;                 // default: the name of the file without its extension
   std::string dir = "runs/{name}";  // {name} already replaced
   int64_t seed = 42;
-  bool deterministic = true;
+  bool deterministic = true;  // equal bits from run to run, also where a device library asks a price for it
   DeviceChoice device = DeviceChoice::automatic;
   bool operator==(const RunConfig&) const = default;
 };

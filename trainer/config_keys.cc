@@ -55,19 +55,15 @@ ConfigKey fixed(std::string name, Member<S, int64_t> where, int64_t built) {
 std::vector<ConfigKey> run_keys() {
   const auto s = &Config::run;
   using C = RunConfig;
-  ConfigKey deterministic = boolean("run.deterministic", member(s, &C::deterministic));
-  deterministic.assign = [](Config&, const ConfigValue& value) -> std::string {
-    std::string error;
-    const auto wanted = read_boolean(value, error);
-    return !wanted || *wanted ? error : "= false is not in this build: every result is deterministic; available: true";
-  };
   return {describe(text("run.name", member(s, &C::name)), kFree, "\"shakespeare\"",
                    "name of the run; default: the name of the configuration file"),
           describe(text("run.dir", member(s, &C::dir)), kFree, "\"runs/{name}\"",
                    "run directory; {name} is replaced by run.name"),
           describe(integer("run.seed", member(s, &C::seed), {.low = 0}), kArchitecture, "42",
                    "seed of initial weights, data order and dropout"),
-          describe(std::move(deterministic), kFree, "true", "same layout, same bits"),
+          describe(boolean("run.deterministic", member(s, &C::deterministic)), kFree, "true",
+                   "same layout, same bits; false lets cuDNN add attention gradients in any order, which is faster and "
+                   "takes less memory on CUDA devices"),
           describe(choice<C, DeviceChoice>("run.device", member(s, &C::device),
                                            {{"auto", DeviceChoice::automatic},
                                             {"cpu", DeviceChoice::cpu},
@@ -201,8 +197,13 @@ std::vector<ConfigKey> attention_keys() {
       describe(number("attention.entropy_weight", member(s, &C::entropy_weight), {.low = -1e6, .high = 1e6}), kWarn,
                "0.01", "loss += weight * mean row entropy in nats; positive favours sharp attention, 0 = off"),
       describe(choice<C, BackendChoice>("attention.backend", member(s, &C::backend),
-                                        {{"auto", BackendChoice::automatic}, {"own", BackendChoice::own}}, {"cudnn"}),
-               kFree, "\"auto\"", "kernels that compute attention")};
+                                        {{"auto", BackendChoice::automatic},
+                                         {"cudnn", BackendChoice::cudnn},
+                                         {"own", BackendChoice::own}},
+                                        {"generic"}),
+               kFree, "\"auto\"",
+               "kernels that compute attention on CUDA devices; auto = cuDNN for what it can, else own tile kernels; "
+               "cudnn = an error for what it cannot")};
 }
 
 std::vector<ConfigKey> parallel_keys() {

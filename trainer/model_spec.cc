@@ -82,6 +82,9 @@ ModelSpec model_spec(const Config& config, int64_t vocab) {
   spec.keep_attention = config.train.recompute == RecomputeChoice::attn;
   spec.loss_chunk = config.train.loss_chunk;
   spec.attention = attention_spec(config);
+  spec.attention.backend = config.attention.backend == BackendChoice::own     ? AttentionBackend::own
+                           : config.attention.backend == BackendChoice::cudnn ? AttentionBackend::library
+                                                                              : AttentionBackend::automatic;
   return spec;
 }
 

@@ -73,7 +73,7 @@ std::vector<int32_t> choose_devices(DeviceChoice wanted, std::span<const RankDev
   return chosen;
 }
 
-RunDevice::RunDevice(const Config& config, Communicator& world, bool training) {
+RunDevice::RunDevice(const Config& config, Communicator& world, bool training) : world_(world) {
   const auto ranks = all_devices(world);
   const auto chosen = choose_devices(config.run.device, ranks);
   if (chosen.empty()) {
@@ -89,10 +89,13 @@ RunDevice::RunDevice(const Config& config, Communicator& world, bool training) {
   }
   together(world, [&] { device_ = std::make_unique<CudaDevice>(chosen[static_cast<size_t>(world.rank())]); });
   scope_.emplace(*device_);
+  device_->set_deterministic(config.run.deterministic);
+  if (world.size() > 1) transfers_ = choose_device_communicator(world, *device_);
   const size_t used = devices_in_use(ranks, chosen);
   share_ = static_cast<double>(used) / static_cast<double>(ranks.size());
-  description_ = fmt::format("CUDA: {}, {} rank{} on {} device{}", name(), ranks.size(), ranks.size() == 1 ? "" : "s",
-                             used, used == 1 ? "" : "s");
+  description_ = fmt::format("CUDA: {}, {} rank{} on {} device{}{}{}", name(), ranks.size(),
+                             ranks.size() == 1 ? "" : "s", used, used == 1 ? "" : "s",
+                             transfers_.line.empty() ? "" : "; ", transfers_.line);
 }
 
 double RunDevice::peak_flops(const Config& config) const {

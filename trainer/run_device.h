@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/device.h"
 #include "parallel/comm.h"
+#include "parallel/device_choice.h"
 #include "trainer/config.h"
 
 namespace farsight {
@@ -23,7 +24,7 @@ DType value_type(const Config& config);
 // "auto", "cpu", "cuda" of a --device option; Error{usage} for anything else.
 DeviceChoice parse_device(std::string_view text);
 
-// What a rank sees.
+// What the host of a rank has for it.
 struct RankDevices {
   std::string host;
   int64_t devices = 0;
@@ -42,7 +43,10 @@ class RunDevice {
   // meets no device.
   RunDevice(const Config& config, Communicator& world, bool training);
 
-  // "the CPU (reason)", "CUDA: NVIDIA H200, 4 ranks on 2 devices". Of rank 0.
+  // The ranks, with tensors of devices travelling as their places allow (device_choice.h). Lives as long as this.
+  Communicator& world() const { return transfers_.nccl ? *transfers_.nccl : world_; }
+
+  // "the CPU (reason)", "CUDA: NVIDIA H200, 2 ranks on 2 devices; communicator: NCCL, 2 ranks on 2 devices". Of rank 0.
   const std::string& description() const { return description_; }
   // What this rank's share of its device can do in the run's precision, FLOP/s; 0: the CPU, or an unknown device.
   double peak_flops(const Config& config) const;
@@ -50,8 +54,10 @@ class RunDevice {
   std::string name() const { return device_ == nullptr ? std::string() : device_->info().name; }
 
  private:
+  Communicator& world_;
   std::unique_ptr<CudaDevice> device_;
   std::optional<CudaScope> scope_;
+  DeviceCommunicator transfers_;
   std::string description_;
   double share_ = 1.0;  // of its device, for a rank
 };

@@ -64,12 +64,19 @@ TrainOutcome TrainingRun::run() {
     train_step();
     check_replicas_now();
     const StopRequest stop = agree_and_save();
+    if (run_steps_ == 1) say_what_computes();
     if (due(log_every_) || position_.step == total_steps_ || stop != StopRequest::none) report();
     if (stop != StopRequest::none) return outcome_;
     if (due(eval_every_)) evaluate_now();
   }
   finish();
   return outcome_;
+}
+
+// Known once every operation has run.
+void TrainingRun::say_what_computes() {
+  if (current_device() == Device::cpu) return;
+  for (const auto& [matter, choice] : cuda_device().notes()) say(fmt::format("{}: {}", matter, choice));
 }
 
 void TrainingRun::train_step() {

@@ -54,6 +54,7 @@ class TrainingRun {
   void guard_against_divergence(const StepResult& result);
   void check_replicas_now();
   StopRequest agree_and_save();
+  void say_what_computes();
   void collect(const StepResult& result, const StepBatch& batch, double seconds);
   void report();
   void evaluate_now();

@@ -16,6 +16,8 @@
 
 namespace farsight::cuda {
 
+static_assert(CUDNN_VERSION >= 91501, "the plugin needs cuDNN 9.15.1 or later: see sdpa_refusal");
+
 class CudnnError : public std::runtime_error {
  public:
   CudnnError(const std::string& what, cudnnStatus_t status);

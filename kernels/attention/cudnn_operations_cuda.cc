@@ -25,7 +25,7 @@ GraphTensor GraphBuilder::tensor(int64_t id, const GraphDims& dims, const GraphD
   d.set(CUDNN_ATTR_TENSOR_IS_BY_VALUE, by_value);
   if (ragged != nullptr) d.set(CUDNN_ATTR_TENSOR_RAGGED_OFFSET_DESC, *ragged);
   d.finalize("cuDNN tensor");
-  return {&d, id, dims, strides, ragged};
+  return tensors_[id] = {&d, id, dims, strides, ragged, is_virtual};
 }
 
 GraphTensor GraphBuilder::external(int64_t id, const GraphDims& dims, const GraphDims& strides, cudnnDataType_t type,
@@ -40,9 +40,10 @@ GraphTensor GraphBuilder::inner(const GraphDims& dims, const GraphDims& strides,
   return tensor(next_inner_++, dims, strides, type, /*is_virtual=*/true, /*by_value=*/false, ragged);
 }
 
-void GraphBuilder::finish_operation(Descriptor& operation, const char* what) {
+void GraphBuilder::finish_operation(Descriptor& operation, const char* what, const GraphOperation& written) {
   operation.finalize(what);
   operations_.push_back(operation.raw());
+  written_.push_back(written);
 }
 
 void GraphBuilder::matmul(const GraphTensor& a, const GraphTensor& b, const GraphTensor& c,
@@ -59,7 +60,10 @@ void GraphBuilder::matmul(const GraphTensor& a, const GraphTensor& b, const Grap
   if (lengths.m != nullptr) operation.set(CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC, *lengths.m->descriptor);
   if (lengths.n != nullptr) operation.set(CUDNN_ATTR_OPERATION_MATMUL_GEMM_N_OVERRIDE_DESC, *lengths.n->descriptor);
   if (lengths.k != nullptr) operation.set(CUDNN_ATTR_OPERATION_MATMUL_GEMM_K_OVERRIDE_DESC, *lengths.k->descriptor);
-  finish_operation(operation, "cuDNN product operation");
+  const auto id = [](const GraphTensor* t) { return t == nullptr ? 0 : t->id; };
+  finish_operation(
+      operation, "cuDNN product operation",
+      {GraphOperation::Kind::matmul, 0, 0, a.id, b.id, 0, c.id, id(lengths.m), id(lengths.n), id(lengths.k)});
 }
 
 void GraphBuilder::pointwise_operation(cudnnPointwiseMode_t mode, cudnnDataType_t compute, const GraphTensor& x,
@@ -75,7 +79,9 @@ void GraphBuilder::pointwise_operation(cudnnPointwiseMode_t mode, cudnnDataType_
   operation.set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, *y.descriptor);
   if (b != nullptr) operation.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, *b->descriptor);
   if (t != nullptr) operation.set(CUDNN_ATTR_OPERATION_POINTWISE_TDESC, *t->descriptor);
-  finish_operation(operation, "cuDNN pointwise operation");
+  finish_operation(operation, "cuDNN pointwise operation",
+                   {GraphOperation::Kind::pointwise, mode, axis, x.id, b == nullptr ? 0 : b->id,
+                    t == nullptr ? 0 : t->id, y.id, 0, 0, 0});
 }
 
 GraphTensor GraphBuilder::pointwise(cudnnPointwiseMode_t mode, const GraphTensor& x, cudnnDataType_t type) {
@@ -116,14 +122,16 @@ void GraphBuilder::reduce(cudnnReduceTensorOp_t how_to, const GraphTensor& x, co
   operation.set(CUDNN_ATTR_OPERATION_REDUCTION_XDESC, *x.descriptor);
   operation.set(CUDNN_ATTR_OPERATION_REDUCTION_YDESC, *y.descriptor);
   operation.set(CUDNN_ATTR_OPERATION_REDUCTION_DESC, how);
-  finish_operation(operation, "cuDNN reduction operation");
+  finish_operation(operation, "cuDNN reduction operation",
+                   {GraphOperation::Kind::reduce, how_to, 0, x.id, 0, 0, y.id, 0, 0, 0});
 }
 
 void GraphBuilder::reshape(const GraphTensor& x, const GraphTensor& y) {
   Descriptor& operation = add(CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR);
   operation.set(CUDNN_ATTR_OPERATION_RESHAPE_XDESC, *x.descriptor);
   operation.set(CUDNN_ATTR_OPERATION_RESHAPE_YDESC, *y.descriptor);
-  finish_operation(operation, "cuDNN reshape operation");
+  finish_operation(operation, "cuDNN reshape operation",
+                   {GraphOperation::Kind::reshape, 0, 0, x.id, 0, 0, y.id, 0, 0, 0});
 }
 
 Descriptor GraphBuilder::finish(cudnnHandle_t handle) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <vector>
 
 #include "kernels/attention/cudnn_descriptor_cuda.h"
@@ -23,6 +24,17 @@ struct GraphTensor {
   int64_t id = 0;
   GraphDims dims{}, strides{};
   const Descriptor* ragged = nullptr;  // the tensor that says at which elements samples begin
+  bool is_virtual = false;
+};
+
+// One operation as it was written, for who reads a graph instead of running it. Tensors by id, 0: none.
+struct GraphOperation {
+  enum class Kind { matmul, pointwise, reduce, reshape };
+  Kind kind;
+  int32_t mode;  // cudnnPointwiseMode_t or cudnnReduceTensorOp_t
+  int64_t axis;  // of an index
+  int64_t x, b, t, y;
+  int64_t m, n, k;  // lengths of a product
 };
 
 class GraphBuilder {
@@ -65,16 +77,21 @@ class GraphBuilder {
   // The finalised graph; handle null where there is no device. The builder must outlive it.
   Descriptor finish(cudnnHandle_t handle);
 
+  const std::vector<GraphOperation>& written() const { return written_; }
+  const std::map<int64_t, GraphTensor>& tensors() const { return tensors_; }
+
  private:
   GraphTensor tensor(int64_t id, const GraphDims& dims, const GraphDims& strides, cudnnDataType_t type, bool is_virtual,
                      bool by_value, const Descriptor* ragged);
   Descriptor& add(cudnnBackendDescriptorType_t type) { return parts_.emplace_back(type); }
-  void finish_operation(Descriptor& operation, const char* what);
+  void finish_operation(Descriptor& operation, const char* what, const GraphOperation& written);
   void pointwise_operation(cudnnPointwiseMode_t mode, cudnnDataType_t compute, const GraphTensor& x,
                            const GraphTensor* b, const GraphTensor* t, const GraphTensor& y, int64_t axis);
 
   std::deque<Descriptor> parts_;  // addresses must not change
   std::vector<cudnnBackendDescriptor_t> operations_;
+  std::vector<GraphOperation> written_;
+  std::map<int64_t, GraphTensor> tensors_;
   int64_t next_inner_ = 1000;
 };
 

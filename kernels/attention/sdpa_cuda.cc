@@ -85,7 +85,7 @@ std::vector<int64_t> key_of(const CudaSdpa& a, bool backward) {
           a.low,
           a.high,
           a.shift,
-          a.deterministic,
+          backward && a.deterministic,
           p.q_starts != nullptr,
           p.q_rows,
           p.k_rows,
@@ -109,10 +109,9 @@ SdpaGraph graph_of(const CudaSdpaBackward& call, cudnnHandle_t handle) { return 
 
 template <class Call>
 const Plan& plan_of(const Call& call, Library& library) {
+  if (const char* why = sdpa_refusal(call, library.version)) throw std::runtime_error(why);
   std::unique_ptr<Plan>& plan = library.plans[key_of(call)];
   if (plan == nullptr) {
-    constexpr bool kBackward = std::is_same_v<Call, CudaSdpaBackward>;
-    if (const char* why = sdpa_refusal(call.a, kBackward, library.version)) throw std::runtime_error(why);
     plan = std::make_unique<Plan>(graph_of(call, library.handle), CudnnTarget{library.handle, nullptr});
   }
   return *plan;

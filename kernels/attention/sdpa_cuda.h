@@ -3,13 +3,15 @@
 // a band mask, grouped heads, packed documents. The tile kernels of block_cuda.h do the rest.
 //
 //   if (const char* why = sdpa_refusal(a, /*backward=*/false, library)) ...use the tile kernels, and say why
-//   int64_t bytes; CudaSdpaPlan plan{&forward, nullptr, &bytes}; run(sdpa_plan, plan);     builds it, tells the
-//   workspace forward.workspace = ...; run(sdpa_forward, forward);
+//   CudaSdpaPlan plan{&forward, nullptr, &forward.workspace_bytes};
+//   run(sdpa_plan, plan);                                  builds the plan and tells how much workspace it takes
+//   forward.workspace = ...; run(sdpa_forward, forward);
 //
 // Notation: B batch rows, Tq / Tk query / key tokens, H / Hkv heads (Hkv divides H), D score width, Dv value width.
 // Rows are those of block.h: row b * Tq + t of q holds query t of sample b, its columns [h * D, (h + 1) * D) are head
 // h; the matrices may be column views, so the stride from token to token is given and that from sample to sample is T
-// times it. Addresses and strides are multiples of 16 bytes.
+// times it. Addresses and strides of all matrices are multiples of 16 bytes, a workspace begins at a multiple of 256.
+// A call returns before the device has done the work. Calls of different threads share nothing.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +50,9 @@ struct CudaSdpa {
 };
 
 // out = softmax(scale q k^T under the mask) v; lse [B, H, Tq] fp32 is the natural logarithm of the normaliser, written
-// for backward and for merging with other key blocks. A row that sees no key: out = 0, lse = -inf; sdpa_refusal names
-// masks that have such rows, since the library does not promise this.
+// for backward and for merging with other key blocks. Every query sees a key: the library promises nothing for one that
+// does not (out = 0, lse = -inf are meant), so sdpa_refusal names the masks that have such rows, and documents are the
+// caller's to check. Rows outside of all documents are not written.
 struct CudaSdpaForward {
   CudaSdpa a;
   void* out;
@@ -60,8 +63,8 @@ struct CudaSdpaForward {
 };
 
 // This key block's part of the gradients: weights are exp(score - lse) and the row term is sum(dout * out), so that
-// with out, lse and dout of the whole sequence the parts of several blocks add up. Written over, not added to. A row
-// with lse = -inf contributes nothing. No gradient can flow into lse: for that there are the tile kernels.
+// with out, lse and dout of the whole sequence the parts of several blocks add up. Written over, not added to; lse is
+// finite, since every query sees a key. No gradient can flow into lse: for that there are the tile kernels.
 struct CudaSdpaBackward {
   CudaSdpa a;
   const void* out;
@@ -99,7 +102,10 @@ struct SdpaLibrary {
   int32_t capability;
 };
 
-// Why this call is not given to the library; null: it is. Needs no library. Null addresses are taken as aligned.
+// Why this call is not given to the library; null: it is. Needs no library. Null addresses are taken as aligned. The
+// first form decides by sizes and mask, before there is an output; the operations use the others.
 const char* sdpa_refusal(const CudaSdpa& a, bool backward, const SdpaLibrary& library);
+const char* sdpa_refusal(const CudaSdpaForward& call, const SdpaLibrary& library);
+const char* sdpa_refusal(const CudaSdpaBackward& call, const SdpaLibrary& library);
 
 }  // namespace farsight

@@ -40,15 +40,16 @@ const char* shape_refusal(const CudaSdpa& a, bool backward) {
   return nullptr;
 }
 
-const char* memory_refusal(const CudaSdpa& a) {
-  for (const int64_t stride : {a.q_stride, a.k_stride, a.v_stride}) {
-    if (stride % 8 != 0) return "cuDNN attention needs rows that begin at multiples of 16 bytes";
-  }
-  if (a.q_stride < a.heads * a.width || a.k_stride < a.kv_heads * a.width || a.v_stride < a.kv_heads * a.value_width) {
-    return "the rows overlap";
-  }
-  for (const void* address : {a.q, a.k, a.v}) {
-    if (reinterpret_cast<uintptr_t>(address) % 16 != 0)
+struct Matrix {
+  const void* data;
+  int64_t stride, columns;
+};
+// The library does not look: it would read and write somewhere else.
+const char* memory_refusal(std::initializer_list<Matrix> matrices) {
+  for (const Matrix& m : matrices) {
+    if (m.stride % 8 != 0) return "cuDNN attention needs rows that begin at multiples of 16 bytes";
+    if (m.stride < m.columns) return "the rows overlap";
+    if (reinterpret_cast<uintptr_t>(m.data) % 16 != 0)
       return "cuDNN attention needs addresses that are multiples of 16";
   }
   return nullptr;
@@ -101,9 +102,28 @@ const char* sdpa_refusal(const CudaSdpa& a, bool backward, const SdpaLibrary& li
   if (!(a.scale > 0.0F) || !std::isfinite(a.scale)) return "cuDNN attention needs a positive scale";
   if (const char* why = library_refusal(a, backward, library)) return why;
   if (const char* why = shape_refusal(a, backward)) return why;
-  if (const char* why = memory_refusal(a)) return why;
+  const int64_t query = a.heads * a.width, key = a.kv_heads * a.width, value = a.kv_heads * a.value_width;
+  const auto* why = memory_refusal({{a.q, a.q_stride, query}, {a.k, a.k_stride, key}, {a.v, a.v_stride, value}});
+  if (why != nullptr) return why;
   if (const char* why = packing_refusal(a, backward)) return why;
   return mask_refusal(a);
+}
+
+const char* sdpa_refusal(const CudaSdpaForward& call, const SdpaLibrary& library) {
+  if (const char* why = sdpa_refusal(call.a, /*backward=*/false, library)) return why;
+  return memory_refusal({{call.out, call.out_stride, call.a.heads * call.a.value_width}, {call.lse, 0, 0}});
+}
+
+const char* sdpa_refusal(const CudaSdpaBackward& call, const SdpaLibrary& library) {
+  const CudaSdpa& a = call.a;
+  if (const char* why = sdpa_refusal(a, /*backward=*/true, library)) return why;
+  if (call.dq_type != DType::bf16 && call.dq_type != DType::f32) return "gradients of queries are bf16 or f32";
+  return memory_refusal({{call.out, call.out_stride, a.heads * a.value_width},
+                         {call.dout, call.dout_stride, a.heads * a.value_width},
+                         {call.lse, 0, 0},
+                         {call.dq, call.dq_stride, a.heads * a.width},
+                         {call.dk, call.dk_stride, a.kv_heads * a.width},
+                         {call.dv, call.dv_stride, a.kv_heads * a.value_width}});
 }
 
 }  // namespace farsight

@@ -167,8 +167,8 @@ void backward_sample(const CudaSdpaBackward& b, const Samples& s, int64_t n) {
 
 // What both operations begin with: status 0 if the call may be enqueued.
 template <class Call>
-int prepare(const Call& call, bool backward, CudaStream stream) {
-  if (const char* why = sdpa_refusal(call.a, backward, kEmulated)) return failed(1, "attention", why);
+int prepare(const Call& call, CudaStream stream) {
+  if (const char* why = sdpa_refusal(call, kEmulated)) return failed(1, "attention", why);
   if (call.workspace_bytes < Samples::bytes(call.a)) return failed(1, "attention", "the workspace is too small");
   if (call.a.packing.q_starts == nullptr) return 0;
   return sdpa_documents(Samples::layout(call.a, call.workspace), stream);
@@ -182,14 +182,15 @@ int sdpa_library(SdpaLibrary* library) {
 }
 
 int sdpa_plan(const CudaSdpaPlan* p, CudaStream) {
-  const CudaSdpa& a = p->forward != nullptr ? p->forward->a : p->backward->a;
-  if (const char* why = sdpa_refusal(a, p->backward != nullptr, kEmulated)) return failed(1, "attention plan", why);
-  *p->workspace_bytes = Samples::bytes(a);
+  const bool forward = p->forward != nullptr;
+  const char* why = forward ? sdpa_refusal(*p->forward, kEmulated) : sdpa_refusal(*p->backward, kEmulated);
+  if (why != nullptr) return failed(1, "attention plan", why);
+  *p->workspace_bytes = Samples::bytes(forward ? p->forward->a : p->backward->a);
   return 0;
 }
 
 int sdpa_forward(const CudaSdpaForward* f, CudaStream stream) {
-  if (int status = prepare(*f, /*backward=*/false, stream)) return status;
+  if (int status = prepare(*f, stream)) return status;
   return emulation::enqueue(stream, [call = *f] {
     const Samples samples(call.a, call.workspace);
     for (int64_t n = 0; n < call.a.batch; ++n) {
@@ -201,7 +202,7 @@ int sdpa_forward(const CudaSdpaForward* f, CudaStream stream) {
 }
 
 int sdpa_backward(const CudaSdpaBackward* b, CudaStream stream) {
-  if (int status = prepare(*b, /*backward=*/true, stream)) return status;
+  if (int status = prepare(*b, stream)) return status;
   return emulation::enqueue(stream, [call = *b] {
     const Samples samples(call.a, call.workspace);
     for (int64_t n = 0; n < call.a.batch; ++n) backward_sample(call, samples, n);

@@ -225,6 +225,25 @@ TEST(CudnnGraph, BlackwellTakesTheSameButWideBackward) {
   expect_refused({"heads of 256", [](CudaSdpa& a) { heads(a, 256, 256); }}, /*backward=*/true, 100);
 }
 
+bool has(const SdpaGraph& graph, SdpaTensor id) {
+  for (const SdpaOperand& operand : graph.operands) {
+    if (operand.id == id) return operand.workspace_bytes > 0;
+  }
+  return false;
+}
+
+// Sums in memory are what makes the order of additions a matter of chance: the deterministic kernel is asked for by
+// leaving them out.
+TEST(CudnnGraph, DeterministicBackwardAddsNothingUpInMemory) {
+  CudaSdpa a = described(kRelied[0]);
+  for (const bool deterministic : {false, true}) {
+    a.deterministic = deterministic;
+    const SdpaGraph graph = sdpa_backward_graph(backward_of(a, DType::bf16), nullptr);
+    EXPECT_EQ(has(graph, SdpaTensor::dq_sum), !deterministic);
+    EXPECT_TRUE(has(graph, SdpaTensor::row_term));
+  }
+}
+
 // A graph that is no attention is not taken, so that being taken says something.
 TEST(CudnnGraph, TheOrderOfOperationsMatters) {
   GraphBuilder g;

@@ -85,6 +85,37 @@ TEST(SdpaRefusal, NamesEveryLimit) {
   }
 }
 
+TEST(SdpaRefusal, LooksAtEveryMatrix) {
+  CudaSdpaForward f{};
+  f.a = causal();
+  f.out_stride = 1024;
+  EXPECT_EQ(sdpa_refusal(f, kHopper), nullptr);
+  f.out_stride = 1028;
+  EXPECT_NE(sdpa_refusal(f, kHopper), nullptr);
+  CudaSdpaBackward good{};
+  good.a = causal();
+  good.dq_type = DType::f32;
+  good.out_stride = good.dout_stride = good.dq_stride = 1024;
+  good.dk_stride = good.dv_stride = 256;
+  EXPECT_EQ(sdpa_refusal(good, kHopper), nullptr);
+  for (int64_t CudaSdpaBackward::*stride :
+       {&CudaSdpaBackward::out_stride, &CudaSdpaBackward::dout_stride, &CudaSdpaBackward::dq_stride,
+        &CudaSdpaBackward::dk_stride, &CudaSdpaBackward::dv_stride}) {
+    for (const int64_t change : {-8, 4}) {
+      CudaSdpaBackward bad = good;
+      bad.*stride += change;
+      EXPECT_NE(sdpa_refusal(bad, kHopper), nullptr);
+    }
+  }
+  for (void* CudaSdpaBackward::*address : {&CudaSdpaBackward::dq, &CudaSdpaBackward::dk, &CudaSdpaBackward::dv}) {
+    CudaSdpaBackward bad = good;
+    bad.*address = reinterpret_cast<void*>(uintptr_t{8});
+    EXPECT_NE(sdpa_refusal(bad, kHopper), nullptr);
+  }
+  good.dq_type = DType::i32;
+  EXPECT_NE(sdpa_refusal(good, kHopper), nullptr);
+}
+
 TEST(SdpaRefusal, DependsOnTheLibraryAndTheDevice) {
   const CudaSdpa a = causal();
   EXPECT_EQ(sdpa_refusal(a, /*backward=*/true, kBlackwell), nullptr);

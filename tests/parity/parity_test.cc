@@ -246,10 +246,10 @@ TEST(Recompute, ChangesNoBitOnADevice) {
   const auto files = generated_files();
   const std::string config = merged(tiny("40", kRich));
   const std::vector<std::string> small{"model.layers=6", "train.batch=2 samples", "train.micro_batch=1"};
-  const auto kept = run_in_layout(config, small, 1, files, 2, Device::cuda);
+  const auto kept = run_in_layout(config, small, 1, files, 2, RunsOn::device_staged);
   auto again = small;
   again.insert(again.end(), {"train.recompute=layer", "train.offload=activations"});
-  const auto recomputed = run_in_layout(config, again, 1, files, 2, Device::cuda);
+  const auto recomputed = run_in_layout(config, again, 1, files, 2, RunsOn::device_staged);
   EXPECT_EQ(kept.losses, recomputed.losses);
   EXPECT_EQ(kept.weights, recomputed.weights);
 }

@@ -113,9 +113,11 @@ INSTANTIATE_TEST_SUITE_P(
                 "lm.toml:3:11: error: parallel.context is \"2d\"; needed: one of auto, ring, allgather, ulysses"},
         Refusal{DATA "[train]\nprecision = \"fp8\"\n",
                 "lm.toml:3:13: error: train.precision = \"fp8\" is not in this build; available: f32, bf16"},
-        Refusal{DATA "[run]\ndeterministic = false\n",
-                "lm.toml:3:17: error: run.deterministic = false is not in this build: every result is deterministic; "
-                "available: true"},
+        Refusal{DATA "[attention]\nbackend = \"cudnn\"\n[run]\ndevice = \"cpu\"\n[train]\nprecision = \"bf16\"\n",
+                "lm.toml:3:11: error: attention.backend = \"cudnn\" computes on CUDA devices, and run.device = "
+                "\"cpu\""},
+        Refusal{DATA "[attention]\nbackend = \"cudnn\"\n",
+                "lm.toml:3:11: error: attention.backend = \"cudnn\" computes in bf16: set train.precision = \"bf16\""},
         Refusal{DATA "data.shuffle = \"blocks\"\n",
                 "lm.toml:2:16: error: data.shuffle = \"blocks\" is not in this build; available: true, false"},
         Refusal{DATA "[model]\nbias = \"yes\"\n",

@@ -61,7 +61,7 @@ class DeviceTraining : public testing::Test {
   // Trains on as many ranks as asked and returns the training losses by step.
   Losses train_run(const std::string& run, int ranks, const Overrides& overrides, const std::string& resume = "never") {
     const std::string text = "[data]\ntrain = [\"" + generated_corpus() +
-                             "\"]\nsequence = 32\n[model]\nlayers = 2\nwidth = 32\nheads = 2\nkv_heads = 2\n"
+                             "\"]\nsequence = 32\npack = \"concat\"\n[model]\nlayers = 2\nwidth = 32\nheads = 2\nkv_heads = 2\n"
                              "dropout = 0.1\n[train]\nsteps = \"5 steps\"\nbatch = \"4 samples\"\n[optim]\nlr = 1e-3\n"
                              "warmup = \"0 steps\"\n[eval]\nevery = \"0 steps\"\n[checkpoint]\nevery = \"0 steps\"\n"
                              "[log]\nevery = \"1 steps\"\n[guard]\nwatchdog = \"120s\"\n";
@@ -73,7 +73,7 @@ class DeviceTraining : public testing::Test {
     run_in_process(ranks, [&](Communicator& world) {
       std::ostringstream quiet;
       const RunDevice device(request.config, world, /*training=*/true);
-      train(world, request, world.rank() == 0 ? static_cast<std::ostream&>(said_) : quiet);
+      train(device.world(), request, world.rank() == 0 ? static_cast<std::ostream&>(said_) : quiet);
     });
     return losses(run);
   }

@@ -66,7 +66,7 @@ int evaluate_run(Communicator& world, const Evaluation& job, std::ostream& out) 
       check_tokenizer(trained, *corpus);
     });
   });
-  const auto result = evaluate_split(world, trained, corpus);
+  const auto result = evaluate_split(device.world(), trained, corpus);
   if (world.rank() != 0) return 0;
   for (const auto& note : trained.notes) out << note << "\n";
   out << fmt::format("{} step {}, split '{}': loss {:.4f}  perplexity {:.3f}", trained.checkpoint, trained.step,

@@ -67,7 +67,7 @@ int run_train(const CommandArguments& arguments, std::ostream& out, std::ostream
     request.device = device.description();
     plan_automatic(world, request, out);
     request.ceiling_flops = ceiling(world, device, request.config);
-    return train(world, request, out).exit_code;
+    return train(device.world(), request, out).exit_code;
   });
 }
 
