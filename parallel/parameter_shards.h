@@ -12,7 +12,8 @@
 // In mixed precision (value_type bf16) operations read bf16 values, and the own shards have fp32 master values beside
 // them, which the optimizer updates and checkpoints hold.
 //
-// Source: Rajbhandari et al. 2020 (arXiv:1910.02054), Micikevicius et al. 2018 (arXiv:1710.03740); parallelism specification, section 16.
+// Source: Rajbhandari et al. 2020 (arXiv:1910.02054), Micikevicius et al. 2018 (arXiv:1710.03740); parallelism
+// specification, section 16.
 #pragma once
 
 #include <cstdint>

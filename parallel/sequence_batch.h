@@ -17,10 +17,10 @@ namespace farsight {
 
 // Row description of one owner, n = layout.count(owner). All [B, n] i32, on the host unless said otherwise.
 struct SequenceRows {
-  Tensor positions;  // global index in the packed row
-  Tensor documents;  // document ids; undefined when the batch has none
+  Tensor positions;               // global index in the packed row
+  Tensor documents;               // document ids; undefined when the batch has none
   std::vector<PositionRun> runs;  // of the positions
-  Tensor relative;   // position minus the start of its document (the position itself without documents); rows() only
+  Tensor relative;  // position minus the start of its document (the position itself without documents); rows() only
 };
 
 struct SequenceBatch {

@@ -51,8 +51,9 @@ Command eval_command() {
 Command generate_command() {
   return {.name = "generate",
           .summary = "continue a text with a trained model",
-          .synopsis = "RUN|CHECKPOINT --prompt=TEXT [--tokens=N] [--temperature=T] [--top-k=K] [--top-p=P] [--seed=N] "
-                      "[--device=auto|cpu|cuda]",
+          .synopsis =
+              "RUN|CHECKPOINT --prompt=TEXT [--tokens=N] [--temperature=T] [--top-k=K] [--top-p=P] [--seed=N] "
+              "[--device=auto|cpu|cuda]",
           .help = "The same seed gives the same text.",
           .example = "farsight generate runs/shakespeare --prompt=\"ROMEO:\" --tokens=200",
           .least_positional = 1,

@@ -105,7 +105,8 @@ void Checker::attention() {
           quote(format_mask(a.mask)));
   idle(rope, "attention.rope_theta", "attention.position = \"rope\"");
   require(a.backend != BackendChoice::cudnn || config_.run.device != DeviceChoice::cpu,
-          {"attention.backend", "run.device"}, "attention.backend = \"cudnn\" computes on CUDA devices, and run.device = "
+          {"attention.backend", "run.device"},
+          "attention.backend = \"cudnn\" computes on CUDA devices, and run.device = "
           "\"cpu\"");
   require(a.backend != BackendChoice::cudnn || config_.train.precision == PrecisionChoice::bf16,
           {"attention.backend", "train.precision"},

@@ -64,10 +64,9 @@ std::vector<ConfigKey> run_keys() {
           describe(boolean("run.deterministic", member(s, &C::deterministic)), kFree, "true",
                    "same layout, same bits; false lets cuDNN add attention gradients in any order, which is faster and "
                    "takes less memory on CUDA devices"),
-          describe(choice<C, DeviceChoice>("run.device", member(s, &C::device),
-                                           {{"auto", DeviceChoice::automatic},
-                                            {"cpu", DeviceChoice::cpu},
-                                            {"cuda", DeviceChoice::cuda}}),
+          describe(choice<C, DeviceChoice>(
+                       "run.device", member(s, &C::device),
+                       {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}),
                    kFree, "\"auto\"",
                    "device that computes; auto = a CUDA device for each rank where there are some, else the CPU")};
 }
@@ -196,11 +195,10 @@ std::vector<ConfigKey> attention_keys() {
                kWarn, "0.1", "dropout of the attention weights"),
       describe(number("attention.entropy_weight", member(s, &C::entropy_weight), {.low = -1e6, .high = 1e6}), kWarn,
                "0.01", "loss += weight * mean row entropy in nats; positive favours sharp attention, 0 = off"),
-      describe(choice<C, BackendChoice>("attention.backend", member(s, &C::backend),
-                                        {{"auto", BackendChoice::automatic},
-                                         {"cudnn", BackendChoice::cudnn},
-                                         {"own", BackendChoice::own}},
-                                        {"generic"}),
+      describe(choice<C, BackendChoice>(
+                   "attention.backend", member(s, &C::backend),
+                   {{"auto", BackendChoice::automatic}, {"cudnn", BackendChoice::cudnn}, {"own", BackendChoice::own}},
+                   {"generic"}),
                kFree, "\"auto\"",
                "kernels that compute attention on CUDA devices; auto = cuDNN for what it can, else own tile kernels; "
                "cudnn = an error for what it cannot")};
@@ -325,12 +323,12 @@ std::vector<ConfigKey> train_keys() {
       describe(
           integer("train.micro_batch", member(s, &C::micro_batch), {.low = 1, .high = kMillion, .automatic = "auto"}),
           kFree, "4", "samples per data rank and pass; auto = about 8192 tokens of a rank"),
-      describe(choice<C, PrecisionChoice>("train.precision", member(s, &C::precision),
-                                          {{"f32", PrecisionChoice::f32}, {"bf16", PrecisionChoice::bf16}},
-                                          {"f16", "fp8"}),
-               kFree, "\"bf16\"",
-               "number format of weights and activations; bf16 (CUDA devices only) sums in fp32 and keeps fp32 master "
-               "weights, gradients and optimizer state"),
+      describe(
+          choice<C, PrecisionChoice>("train.precision", member(s, &C::precision),
+                                     {{"f32", PrecisionChoice::f32}, {"bf16", PrecisionChoice::bf16}}, {"f16", "fp8"}),
+          kFree, "\"bf16\"",
+          "number format of weights and activations; bf16 (CUDA devices only) sums in fp32 and keeps fp32 master "
+          "weights, gradients and optimizer state"),
       describe(
           choice<C, RecomputeChoice>(
               "train.recompute", member(s, &C::recompute),

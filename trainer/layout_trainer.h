@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What trains a configuration in one layout, on the device of the thread, without run directory, log or clock: for comparisons of layouts, for
-// checkpoints that change their layout, for gradient checks.
+// What trains a configuration in one layout, on the device of the thread, without run directory, log or clock: for
+// comparisons of layouts, for checkpoints that change their layout, for gradient checks.
 #pragma once
 
 #include <cstdint>

@@ -23,8 +23,7 @@ RankDevices own_devices() {
 std::vector<RankDevices> all_devices(Communicator& world) {
   const RankDevices mine = own_devices();
   std::vector<RankDevices> ranks;
-  for (const std::string& text :
-       gather_texts(world, fmt::format("{}\n{}\n{}", mine.host, mine.devices, mine.reason))) {
+  for (const std::string& text : gather_texts(world, fmt::format("{}\n{}\n{}", mine.host, mine.devices, mine.reason))) {
     const size_t first = text.find('\n'), second = text.find('\n', first + 1);
     RankDevices rank{text.substr(0, first), 0, text.substr(second + 1)};
     std::from_chars(text.data() + first + 1, text.data() + second, rank.devices);
@@ -60,7 +59,8 @@ std::vector<int32_t> choose_devices(DeviceChoice wanted, std::span<const RankDev
   if (without != ranks.end()) {
     if (wanted == DeviceChoice::automatic && !some) return {};
     fail(ErrorKind::environment,
-         "run.device = \"{}\": rank {} on {} cannot compute on a CUDA device: {}. `farsight doctor` says more; --run.device=cpu "
+         "run.device = \"{}\": rank {} on {} cannot compute on a CUDA device: {}. `farsight doctor` says more; "
+         "--run.device=cpu "
          "computes on the CPU",
          wanted == DeviceChoice::cuda ? "cuda" : "auto", without - ranks.begin(), without->host, without->reason);
   }
@@ -93,9 +93,9 @@ RunDevice::RunDevice(const Config& config, Communicator& world, bool training) :
   if (world.size() > 1) transfers_ = choose_device_communicator(world, *device_);
   const size_t used = devices_in_use(ranks, chosen);
   share_ = static_cast<double>(used) / static_cast<double>(ranks.size());
-  description_ = fmt::format("CUDA: {}, {} rank{} on {} device{}{}{}", name(), ranks.size(),
-                             ranks.size() == 1 ? "" : "s", used, used == 1 ? "" : "s",
-                             transfers_.line.empty() ? "" : "; ", transfers_.line);
+  description_ =
+      fmt::format("CUDA: {}, {} rank{} on {} device{}{}{}", name(), ranks.size(), ranks.size() == 1 ? "" : "s", used,
+                  used == 1 ? "" : "s", transfers_.line.empty() ? "" : "; ", transfers_.line);
 }
 
 double RunDevice::peak_flops(const Config& config) const {

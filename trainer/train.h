@@ -30,9 +30,9 @@ struct TrainOutcome {
   double valid_loss = 0.0;  // of the last evaluation, 0 without one
 };
 
-// On the device of the calling thread. Collective over `world`; out is used on rank 0. Throws AgreedError (all ranks alike) or Error (this rank only: the
-// caller must abort the job). exit.json is written by rank 0 for outcomes and for agreed errors once the run directory
-// is held.
+// On the device of the calling thread. Collective over `world`; out is used on rank 0. Throws AgreedError (all ranks
+// alike) or Error (this rank only: the caller must abort the job). exit.json is written by rank 0 for outcomes and for
+// agreed errors once the run directory is held.
 TrainOutcome train(Communicator& world, const TrainRequest& request, std::ostream& out);
 
 }  // namespace farsight

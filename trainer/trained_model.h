@@ -21,8 +21,9 @@ struct TrainedModel {
   std::vector<std::string> notes;  // damaged checkpoints that were passed over
 };
 
-// The newest good checkpoint of the run, or exactly the one that was named, on the device of this thread. Not collective; every rank reads for
-// itself. Error{data} when there is none, or the named one is damaged; the message says which and why.
+// The newest good checkpoint of the run, or exactly the one that was named, on the device of this thread. Not
+// collective; every rank reads for itself. Error{data} when there is none, or the named one is damaged; the message
+// says which and why.
 TrainedModel load_trained_model(const RunReference& run, const Config& config);
 
 }  // namespace farsight

@@ -32,7 +32,7 @@ struct AttentionQueries {
   Tensor documents;                                     // i32 [B * Tq]; not read when !spec.documents
   Tensor dropout_keys;                                  // i64 [B] site_key of each sample; not read without dropout
   Tensor score_vectors;                                 // [H, D] y of the additive score; not read otherwise
-  int64_t first_head = 0;  // global index of head 0 where heads are sharded: dropout draws by global head
+  int64_t first_head = 0;              // global index of head 0 where heads are sharded: dropout draws by global head
   std::vector<PositionRun> runs = {};  // of the positions, the same in every sample; empty: not told
 };
 
@@ -80,7 +80,7 @@ struct AttentionRowSaved {
   Tensor row_term;      // of attention_backward_rows [B, H, Tq]
   Tensor grad_entropy;  // gH [B, H, Tq], not defined() = 0
   Tensor dout;          // [B * Tq, H * Dv]
-  Tensor out = {};      // of the whole attention, where row_term is dout . out and nothing else; not defined() = unknown
+  Tensor out = {};  // of the whole attention, where row_term is dout . out and nothing else; not defined() = unknown
 };
 
 // This block's contributions to dq (laid out like q), dk, dv (like k, v), and dscore_vectors [H, D] fp32 of the

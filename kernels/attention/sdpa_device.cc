@@ -22,9 +22,9 @@ struct Part {
 
 struct Parts {
   std::vector<Part> list;
-  std::string refusal;       // why the library does not do this; empty: it does
-  bool every_query = false;  // one rectangle holds all queries, so that results need no merging
-  bool every_key = false;    // and all keys
+  std::string refusal;                      // why the library does not do this; empty: it does
+  bool every_query = false;                 // one rectangle holds all queries, so that results need no merging
+  bool every_key = false;                   // and all keys
   int64_t most_queries = 0, most_keys = 0;  // of a part, over its samples
 };
 
@@ -114,9 +114,10 @@ std::string planned(const CudaSdpaForward* forward, const CudaSdpaBackward* back
   const CudaSdpaPlan plan{forward, backward, &bytes};
   if (device.backend().sdpa_plan(&plan, device.stream()) != 0) return device.backend().message();
   if (bytes > device.workspace_limit()) {
-    return fmt::format("cuDNN asks for {} MiB of workspace, more than an eighth of the device; run.deterministic = "
-                       "false needs less",
-                       bytes >> 20);
+    return fmt::format(
+        "cuDNN asks for {} MiB of workspace, more than an eighth of the device; run.deterministic = "
+        "false needs less",
+        bytes >> 20);
   }
   workspace = std::max(workspace, bytes);
   return {};

@@ -144,8 +144,8 @@ void CudaDevice::upload(const void* from_host, void* to, int64_t bytes) {
     drop_finished_uploads(count);
     Staged staged{take_event(), take(pinned_, count, MemoryTag::data), count};
     std::memcpy(staged.memory.get(), static_cast<const std::byte*>(from_host) + done, static_cast<size_t>(count));
-    check("upload", backend_.copy(static_cast<std::byte*>(to) + done, staged.memory.get(), count, CudaCopy::to_device,
-                                  stream_));
+    check("upload",
+          backend_.copy(static_cast<std::byte*>(to) + done, staged.memory.get(), count, CudaCopy::to_device, stream_));
     check("upload", backend_.event_record(staged.event, stream_));
     staged_bytes_ += count;
     uploads_.push_back(std::move(staged));

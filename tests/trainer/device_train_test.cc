@@ -33,8 +33,7 @@ namespace fs = std::filesystem;
 using Overrides = std::vector<std::string>;
 using Losses = std::map<int64_t, double>;
 
-const Overrides kCpu{"run.device=cpu"}, kCuda{"run.device=cuda"},
-    kMixed{"run.device=cuda", "train.precision=bf16"};
+const Overrides kCpu{"run.device=cpu"}, kCuda{"run.device=cuda"}, kMixed{"run.device=cuda", "train.precision=bf16"};
 
 Overrides operator+(Overrides a, const Overrides& b) {
   a.insert(a.end(), b.begin(), b.end());
@@ -60,11 +59,12 @@ class DeviceTraining : public testing::Test {
 
   // Trains on as many ranks as asked and returns the training losses by step.
   Losses train_run(const std::string& run, int ranks, const Overrides& overrides, const std::string& resume = "never") {
-    const std::string text = "[data]\ntrain = [\"" + generated_corpus() +
-                             "\"]\nsequence = 32\npack = \"concat\"\n[model]\nlayers = 2\nwidth = 32\nheads = 2\nkv_heads = 2\n"
-                             "dropout = 0.1\n[train]\nsteps = \"5 steps\"\nbatch = \"4 samples\"\n[optim]\nlr = 1e-3\n"
-                             "warmup = \"0 steps\"\n[eval]\nevery = \"0 steps\"\n[checkpoint]\nevery = \"0 steps\"\n"
-                             "[log]\nevery = \"1 steps\"\n[guard]\nwatchdog = \"120s\"\n";
+    const std::string text =
+        "[data]\ntrain = [\"" + generated_corpus() +
+        "\"]\nsequence = 32\npack = \"concat\"\n[model]\nlayers = 2\nwidth = 32\nheads = 2\nkv_heads = 2\n"
+        "dropout = 0.1\n[train]\nsteps = \"5 steps\"\nbatch = \"4 samples\"\n[optim]\nlr = 1e-3\n"
+        "warmup = \"0 steps\"\n[eval]\nevery = \"0 steps\"\n[checkpoint]\nevery = \"0 steps\"\n"
+        "[log]\nevery = \"1 steps\"\n[guard]\nwatchdog = \"120s\"\n";
     TrainRequest request;
     request.config = parse_config(text, "device.toml", overrides + Overrides{"run.dir=" + dir(run)});
     request.resume = parse_resume(resume);
@@ -129,16 +129,52 @@ TEST_F(DeviceTraining, MixedPrecisionInEveryKindOfLayout) {
   const double alone = worst_difference(train_run("one", 1, kMixed), cpu);
   EXPECT_GT(alone, 1e-6);
   EXPECT_LE(alone, 5e-3);
-  const std::map<std::string, Overrides> layouts{
-      {"z1", {"parallel.data=2", "parallel.zero=1"}}, {"z2", {"parallel.data=2", "parallel.zero=2"}},
-      {"z3", {"parallel.data=2", "parallel.zero=3"}}, {"ring", {"parallel.ring=2"}},
-      {"gather", {"parallel.ring=2", "parallel.context=allgather"}}, {"ulysses", {"parallel.ulysses=2"}},
-      {"tensor", {"parallel.tensor=2"}}};
+  const std::map<std::string, Overrides> layouts{{"z1", {"parallel.data=2", "parallel.zero=1"}},
+                                                 {"z2", {"parallel.data=2", "parallel.zero=2"}},
+                                                 {"z3", {"parallel.data=2", "parallel.zero=3"}},
+                                                 {"ring", {"parallel.ring=2"}},
+                                                 {"gather", {"parallel.ring=2", "parallel.context=allgather"}},
+                                                 {"ulysses", {"parallel.ulysses=2"}},
+                                                 {"tensor", {"parallel.tensor=2"}}};
   for (const auto& [name, layout] : layouts) {
     if (kSanitized && name != "z3" && name != "ring") continue;
     const double difference = worst_difference(train_run(name, 2, kMixed + layout), cpu);
     std::printf("%-8s %.2e (one rank %.2e)\n", name.c_str(), difference, alone);
     EXPECT_LE(difference, 2.0 * alone) << name;
+  }
+}
+
+// In every order of the sequence cuDNN computes what it is asked for, or the run would end with an error; and the own
+// kernels compute the same.
+TEST_F(DeviceTraining, TheLibraryAndTheOwnKernelsAgree) {
+  const Losses cpu = train_run("cpu", 1, kCpu);
+  const Overrides library = kMixed + Overrides{"attention.backend=cudnn"};
+  const double alone = worst_difference(train_run("library", 1, library), cpu);
+  EXPECT_NE(said_.str().find("attention forward: cuDNN"), std::string::npos) << said_.str();
+  EXPECT_NE(said_.str().find("attention backward: cuDNN"), std::string::npos) << said_.str();
+  const double own = worst_difference(train_run("own", 1, kMixed + Overrides{"attention.backend=own"}), cpu);
+  EXPECT_NE(said_.str().find("attention forward: own tile kernels"), std::string::npos) << said_.str();
+  EXPECT_LE(own, 5e-3);
+  EXPECT_NE(own, alone);
+  for (const char* order : {"contiguous", "zigzag", "striped"}) {
+    for (const char* context : {"ring", "allgather"}) {
+      const Overrides ring{"parallel.ring=2", std::string("parallel.order=") + order,
+                           std::string("parallel.context=") + context};
+      const double difference = worst_difference(train_run(std::string(order) + context, 2, library + ring), cpu);
+      std::printf("%s, %s: %.2e (one rank %.2e)\n", order, context, difference, alone);
+      EXPECT_LE(difference, 2.0 * alone) << order;
+    }
+    if (kSanitized) break;
+  }
+}
+
+TEST_F(DeviceTraining, TheLibraryIsNotForcedToDoWhatItCannot) {
+  try {
+    train_run("run", 1, kMixed + Overrides{"attention.backend=cudnn", "attention.dropout=0.1"});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::config);
+    EXPECT_NE(std::string(error.what()).find("dropout of the weights"), std::string::npos) << error.what();
   }
 }
 

@@ -46,8 +46,8 @@ PlanMachine machine(const CommandArguments& arguments, const Config& config) {
   PlanMachine out;
   const bool cuda =
       config.run.device == DeviceChoice::cuda || config.train.precision == PrecisionChoice::bf16;  // CUDA only
-  out.calibration = arguments.has("device") ? named_calibration(arguments.get("device", ""))
-                                            : run_calibration(config, cuda);
+  out.calibration =
+      arguments.has("device") ? named_calibration(arguments.get("device", "")) : run_calibration(config, cuda);
   const std::string files = arguments.get("calibration", "");
   for (size_t begin = 0; begin < files.size();) {
     const size_t end = std::min(files.find(',', begin), files.size());
