@@ -32,11 +32,13 @@ std::vector<Layout> layouts() {
   return chosen;
 }
 
-// One of each kind: the emulated device is slow. All 47 when asked for, which takes a GPU.
-std::vector<Layout> device_layouts() {
+// One of each kind with the rich set of features, few with the others: the emulated device is slow. All 47 when asked
+// for, which takes a GPU.
+std::vector<Layout> device_layouts(bool rich) {
   std::vector<Layout> chosen{{"1", 1, {}}};
   if (kSanitized) return chosen;
-  const std::set<std::string> some{"dp2z2", "tp2sp", "r2s", "ag2/1", "u2", "dp2z3.tp2sp"};
+  std::set<std::string> some{"tp2sp", "r2s"};
+  if (rich) some.insert({"dp2z2", "ag2/1", "u2", "dp2z3.tp2sp"});
   for (const Layout& layout : all_layouts()) {
     if (some.contains(layout.name) || std::getenv("FARSIGHT_ALL_LAYOUTS") != nullptr) chosen.push_back(layout);
   }
