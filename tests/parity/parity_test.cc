@@ -176,7 +176,7 @@ TEST_P(Parity, ADeviceEqualsTheCpu) {
   if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
   const bool rich = std::string(GetParam().first) == "rich";
   if (kSanitized && !rich) return;  // device_model_test runs the rest of the code
-  expect_device_parity(merged(GetParam().second), device_layouts(), !kSanitized && rich ? 2 : 1, /*samples=*/6,
+  expect_device_parity(merged(GetParam().second), device_layouts(rich), !kSanitized && rich ? 2 : 1, /*samples=*/6,
                        RunsOn::device_staged);
 }
 
