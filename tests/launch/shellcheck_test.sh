@@ -4,6 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 command -v shellcheck >/dev/null || { echo "SKIP: shellcheck is not installed (launch/deps --tests)" && exit 77; }
-mapfile -t scripts < <(grep -rlIE '^#!.*\b(bash|sh)$' launch tests .ci | sort)
+mapfile -t scripts < <(grep -rlIE '^(#!.*\b(bash|sh)|# shellcheck shell=bash)$' launch tests .ci | sort)
 shellcheck "${scripts[@]}"
 echo "${#scripts[@]} scripts are clean"
