@@ -6,6 +6,7 @@
 set -u
 build=$1
 root=$(cd "$(dirname "$0")/../.." && pwd)
+[[ -x $build/farsight && -x $build/parity_test && -x $build/device_bench ]] || { echo "SKIP: device_tests are not built" && exit 77; }
 work=$(mktemp -d "${TMPDIR:-/tmp}/farsight-check-gpu.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 failures=0
