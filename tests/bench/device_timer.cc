@@ -86,7 +86,8 @@ void report(const DeviceBenchOptions& options, const DeviceFigure& f) {
   const std::string note = options.tiny && f.value > 0.0 ? "tiny shapes: times mean nothing" : f.note;
   if (options.json) {
     fmt::print(
-        "{{\"section\":\"bench\",\"what\":{},\"value\":{:.6g},\"unit\":{},\"reference\":{},\"reference_value\":{:.6g},"
+        "{{\"section\":\"kernels\",\"what\":{},\"value\":{:.6g},\"unit\":{},\"reference\":{},\"reference_value\":{:.6g}"
+        ","
         "\"ratio\":{:.4g},\"note\":{}}}\n",
         quoted(f.what), f.value, quoted(f.unit), quoted(f.reference), f.reference_value, ratio, quoted(note));
   } else {

@@ -38,7 +38,7 @@ def seconds(run):
 
 
 def show(what, value, unit, note=""):
-    print(json.dumps({"section": "bench", "what": what, "value": value, "unit": unit, "note": note}), flush=True)
+    print(json.dumps({"section": "kernels", "what": what, "value": value, "unit": unit, "note": note}), flush=True)
 
 
 def sets(size):

@@ -45,7 +45,7 @@ stand_in ctest 'echo "1/2 Test  #5: adamw_test ..............   Passed    0.50 s
 echo "2/2 Test #10: norm_test ...............   Passed    1.25 sec"'
 run 0 "${emulated[@]}" tests kernels
 says '^tests +norm_test +1\.2 s +ok'
-says '^bench +forward own H4/2 .* cuDNN +[0-9.]+ '
+says '^kernels +forward own H4/2 .* cuDNN +[0-9.]+ '
 says 'torch_attention .*skipped .*SKIP|torch cuDNN'
 says ' 0 failed, 0 cut off'
 
