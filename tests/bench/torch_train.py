@@ -168,8 +168,8 @@ def measure(m, precision, attention, how):
     torch.manual_seed(1)
     torch.cuda.reset_peak_memory_stats()
     pure = precision == "pure"
-    model = Decoder(m, takes_groups(attention)).cuda()
-    optimizer = None
+    with torch.device("cuda"):
+        model = Decoder(m, takes_groups(attention))
     if pure:
         optimizer = MasterAdamW(model, True)  # the master weights are those before rounding
         model.to(torch.bfloat16)
@@ -217,6 +217,9 @@ def main():
     torch.set_float32_matmul_precision("high")
     failed = 0
     for name in options.models:
+        if torch.cuda.get_device_properties(0).total_memory < MODELS[name].memory_gib * 2**30:
+            print(f"SKIP: {name} needs {MODELS[name].memory_gib} GiB", file=sys.stderr)
+            continue
         for precision in options.precision.split(","):
             for attention in options.attention.split(","):
                 try:

@@ -51,13 +51,15 @@ train() { # MODEL
   "$here/gpu_models.py" figures "$model" "$model/metrics.jsonl" "${LABEL:-farsight $precision}"
 }
 
-failed=0
+failed=0 trained=0
 for model in "${models[@]}"; do
   if fits "$model"; then
+    trained=1
     train "$model" || failed=1
   else
-    echo "train_gpu.sh: $model needs $("$here/gpu_models.py" memory "$model") GiB, the device has ${device_gib:-0}" >&2
+    echo "SKIP: $model needs $("$here/gpu_models.py" memory "$model") GiB, the device has ${device_gib:-0}" >&2
   fi
   rm -rf "${work:?}/$model"
 done
+((trained)) || exit 77
 exit $failed
