@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "kernels/cuda/device.h"
@@ -14,6 +15,10 @@
 #include "parallel/nccl_comm.h"
 
 namespace farsight::testing {
+
+inline bool device_is_emulated() {
+  return std::string(CudaDevice(0).info().name).find("emulated") != std::string::npos;
+}
 
 // body(communicator, the world in host memory that it is built on).
 inline void on_devices(int ranks, const std::function<void(Communicator& world, Communicator& host)>& body) {
