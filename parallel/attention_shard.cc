@@ -21,6 +21,7 @@ AttentionQueries queries_of(const AttentionShard& shard) {
   result.positions = shard.rows.positions;
   result.documents = shard.rows.documents;
   result.runs = shard.rows.runs;
+  result.packed = shard.rows.packed;
   result.dropout_keys = shard.dropout_keys;
   result.first_head = shard.options.first_head;
   if (const Parameter* y = shard.options.score_vectors; y != nullptr) {

@@ -2,12 +2,15 @@
 #include "parallel/sequence_batch.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 #include <mutex>
+#include <span>
 #include <tuple>
 
 #include "kernels/cuda/device.h"
 #include "kernels/error.h"
+#include "kernels/rows.h"
 
 namespace farsight {
 
@@ -21,6 +24,27 @@ std::vector<int32_t> document_starts(const int32_t* documents, int64_t tokens) {
     starts[i] = documents[p] == documents[p - 1] ? starts[i - 1] : static_cast<int32_t>(p);
   }
   return starts;
+}
+
+// The documents of an owner that holds one run of positions. Slots and length are powers of two, so that batches share
+// the plans that a library makes for them.
+PackedDocuments packed_documents(const SequenceRows& rows) {
+  if (rows.runs.size() != 1 || rows.runs[0].step != 1 || rows.documents.numel() == 0) return {};
+  const int64_t tokens = rows.runs[0].rows, all = rows.documents.numel();
+  const int32_t* ids = rows.documents.data<int32_t>();
+  std::vector<int32_t> starts;
+  PackedDocuments packed;
+  for (int64_t row = 0; row < all; ++row) {
+    if (row % tokens != 0 && ids[row] == ids[row - 1]) continue;
+    if (!starts.empty()) packed.longest = std::max(packed.longest, row - starts.back());
+    starts.push_back(static_cast<int32_t>(row));
+  }
+  packed.longest = std::max(packed.longest, all - starts.back());
+  packed.longest = std::min(tokens, static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(packed.longest))));
+  packed.slots = static_cast<int64_t>(std::bit_ceil(starts.size()));
+  starts.resize(static_cast<size_t>(packed.slots) + 1, static_cast<int32_t>(all));
+  packed.starts = device_copy(std::span<const int32_t>(starts));
+  return packed;
 }
 
 }  // namespace
@@ -43,7 +67,10 @@ SequenceRows SequenceBatch::device_rows(int64_t owner) const {
     SequenceRows host = key_rows(owner);
     found->second.runs = host.runs;
     found->second.positions = host.positions.to(Device::cuda);
-    if (host.documents.defined()) found->second.documents = host.documents.to(Device::cuda);
+    if (host.documents.defined()) {
+      found->second.documents = host.documents.to(Device::cuda);
+      found->second.packed = packed_documents(host);
+    }
   }
   return found->second;
 }

@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/attention/sdpa_rects.h"
+#include "kernels/attention/block.h"
 #include "kernels/random.h"
 #include "kernels/tensor.h"
 #include "parallel/sequence_order.h"
@@ -20,6 +20,7 @@ struct SequenceRows {
   Tensor positions;               // global index in the packed row
   Tensor documents;               // document ids; undefined when the batch has none
   std::vector<PositionRun> runs;  // of the positions
+  PackedDocuments packed;         // device_rows() only: where the owner's positions are one run
   Tensor relative;  // position minus the start of its document (the position itself without documents); rows() only
 };
 

@@ -23,6 +23,13 @@
 
 namespace farsight {
 
+// Documents that lie end to end in rows that hold all their queries and keys, where the host knows them.
+struct PackedDocuments {
+  Tensor starts;        // i32 [slots + 1] on the device: document n is rows [starts[n], starts[n + 1])
+  int64_t slots = 0;    // documents, empty ones at the end included
+  int64_t longest = 0;  // at least the tokens of the longest
+};
+
 // Query rows: row b * tokens + t of q holds query t of sample b, its columns [h * width, (h + 1) * width) are head h.
 // All tensors lie on one device; q may be a column view. On the CPU it is fp32, on a device fp32 or bf16.
 struct AttentionQueries {
@@ -34,6 +41,7 @@ struct AttentionQueries {
   Tensor score_vectors;                                 // [H, D] y of the additive score; not read otherwise
   int64_t first_head = 0;              // global index of head 0 where heads are sharded: dropout draws by global head
   std::vector<PositionRun> runs = {};  // of the positions, the same in every sample; empty: not told
+  PackedDocuments packed = {};         // of queries and keys, when these are the same rows; slots == 0: not told
 };
 
 // Key and value rows in the same way, of the type of q.

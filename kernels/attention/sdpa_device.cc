@@ -31,7 +31,6 @@ struct Parts {
 const char* policy_refusal(const AttentionSpec& spec) {
   if (spec.backend == AttentionBackend::own) return "attention.backend = \"own\"";
   if (spec.score != AttentionScore::scaled_dot) return "the score is not a dot product";
-  if (spec.documents) return "documents are told apart by position";
   if (!spec.alibi_slopes.empty()) return "ALiBi";
   if (spec.dropout > 0.0) return "dropout of the weights";
   if (spec.entropy) return "row entropies";
@@ -42,6 +41,14 @@ Parts cut(const AttentionSpec& spec, const AttentionQueries& queries, const Atte
   Parts parts;
   if (const char* why = policy_refusal(spec)) {
     parts.refusal = why;
+    return parts;
+  }
+  if (spec.documents) {
+    // Equal runs are the same rows, whose documents the queries know.
+    if (queries.packed.slots == 0 || queries.runs != keys.runs) parts.refusal = "documents reach over several blocks";
+    parts.every_query = parts.every_key = true;
+    parts.list.push_back({{0, queries.tokens, 0, keys.tokens, 0, 0, 0}, 0, queries.batch});
+    parts.most_queries = parts.most_keys = queries.batch * queries.tokens;
     return parts;
   }
   const auto rects = sdpa_rects(MaskRule(spec), queries.runs, keys.runs);
@@ -72,6 +79,18 @@ Tensor key_rows(const Tensor& matrix, const Part& part, const AttentionKeys& key
   return rows_of(matrix, part, keys.tokens, part.rect.key, part.rect.keys);
 }
 
+// Each document is a sample of its own.
+void pack(const AttentionSpec& spec, const AttentionQueries& q, CudaSdpa& a) {
+  const MaskRule rule(spec);
+  const auto* starts = static_cast<const int32_t*>(q.packed.starts.raw());
+  const int64_t rows = q.batch * q.tokens;
+  a.batch = q.packed.slots;
+  a.q_tokens = a.k_tokens = q.packed.longest;
+  a.low = rule.low;
+  a.high = rule.high;
+  a.packing = {starts, starts, rows, rows, q.tokens, /*align_ends=*/false};
+}
+
 CudaSdpa describe(const AttentionSpec& spec, const AttentionQueries& q, const AttentionKeys& k, const Part& part) {
   CudaSdpa a{};
   a.type = q.q.dtype();
@@ -93,6 +112,7 @@ CudaSdpa describe(const AttentionSpec& spec, const AttentionQueries& q, const At
   a.shift = part.rect.shift;
   a.scale = score_scale(spec, q.width);
   a.deterministic = cuda_device().deterministic();
+  if (spec.documents) pack(spec, q, a);
   return a;
 }
 

@@ -168,6 +168,22 @@ TEST_F(DeviceTraining, TheLibraryAndTheOwnKernelsAgree) {
   }
 }
 
+// Documents of rows that a rank holds whole are one call; over a ring they are told apart by position, block by block.
+TEST_F(DeviceTraining, TheLibraryTakesPackedDocuments) {
+  const Overrides packed{"data.pack=documents", "attention.mask=causal and window(9,0)", "model.kv_heads=1"};
+  const Losses cpu = train_run("cpu", 1, kCpu + packed);
+  const Overrides library = kMixed + packed + Overrides{"attention.backend=cudnn"};
+  const double alone = worst_difference(train_run("library", 1, library), cpu);
+  EXPECT_NE(said_.str().find("attention backward: cuDNN"), std::string::npos) << said_.str();
+  EXPECT_GT(alone, 1e-6);
+  const double own = worst_difference(train_run("own", 1, kMixed + packed + Overrides{"attention.backend=own"}), cpu);
+  EXPECT_LE(own, 5e-3);
+  EXPECT_LE(alone, 2.0 * own);
+  const Overrides ring = kMixed + packed + Overrides{"parallel.ring=2"};
+  EXPECT_LE(worst_difference(train_run("ring", 2, ring), cpu), 2.0 * alone);
+  EXPECT_NE(said_.str().find("documents reach over several blocks"), std::string::npos) << said_.str();
+}
+
 TEST_F(DeviceTraining, TheLibraryIsNotForcedToDoWhatItCannot) {
   try {
     train_run("run", 1, kMixed + Overrides{"attention.backend=cudnn", "attention.dropout=0.1"});
