@@ -108,8 +108,8 @@ wait $launcher
 code=$?
 check "a stopped rank ends the job with 124 ($code)" test $code -eq 124
 check "within 15 s ($((SECONDS - start)) s)" test $((SECONDS - start)) -le 15
-# The wait may be one of the model or of the step (trainer/) as well as of a sharded layer (parallel/): the rank was stopped anywhere.
-check "the message names axis and call site" grep -qE 'rank [01] .*waits: [a-z_]+ #[0-9]+ axis [a-z_]+ #.*(parallel|trainer)/[a-z_]+\.cc:[0-9]+' stuck.log
+# The wait may be one of the model, of the step or of a checkpoint (trainer/) as well as of a sharded layer (parallel/): the rank was stopped anywhere.
+check "the message names axis and call site" grep -qE 'rank [01] .*waits: [a-z_]+ #[0-9]+ axis [a-z_]+ #.*(parallel|trainer)/[a-z_/]+\.cc:[0-9]+' stuck.log
 check "it names the suspect" grep -q 'no report from: rank [01] <- suspect' stuck.log
 [ $failures -eq 0 ] || tail -n 20 stuck.log
 left=$(pgrep -f -- "--run.dir=stuck " | while read -r p; do [ "$(readlink "/proc/$p/exe")" = "$(readlink -f "$program")" ] && echo "$p"; done)
