@@ -74,10 +74,11 @@ std::vector<int32_t> choose_devices(DeviceChoice wanted, std::span<const RankDev
 }
 
 RunDevice::RunDevice(const Config& config, Communicator& world, bool training) : world_(world) {
-  const auto ranks = all_devices(world);
+  const bool asked = config.run.device == DeviceChoice::cpu;
+  // The plugin and its large libraries are not opened for a run that does not want them.
+  const auto ranks = asked ? std::vector<RankDevices>() : all_devices(world);
   const auto chosen = choose_devices(config.run.device, ranks);
   if (chosen.empty()) {
-    const bool asked = config.run.device == DeviceChoice::cpu;
     description_ = asked ? "the CPU" : fmt::format("the CPU ({})", ranks.front().reason);
     if (training && config.train.precision == PrecisionChoice::bf16) {
       fail(ErrorKind::environment,
