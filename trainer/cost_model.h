@@ -15,7 +15,7 @@
 
 namespace farsight {
 
-// Bytes per element. The default is what this build trains in.
+// Bytes per element. The default is train.precision = "f32".
 struct Precision {
   const char* name = "f32";
   int64_t weight = 4, gradient = 4;
