@@ -49,16 +49,19 @@ void adamw(std::span<float> values, std::span<const float> gradients, std::span<
 }
 
 void adamw(const Tensor& values, const Tensor& gradients, const Tensor& m, const Tensor& v,
-           std::span<const OptimizerRange> ranges, const AdamWStep& step, const Tensor& rounded) {
+           std::span<const OptimizerRange> ranges, const AdamWStep& step, const Tensor& rounded, const Tensor& gate) {
   if (values.device() == Device::cpu) {
-    adamw(values.span<float>(), gradients.span<float>(), m.span<float>(), v.span<float>(), ranges, step);
+    AdamWStep gated = step;
+    if (gate.defined()) gated.gradient_scale = static_cast<double>(*gate.data<float>());
+    if (std::isnan(gated.gradient_scale)) return;
+    adamw(values.span<float>(), gradients.span<float>(), m.span<float>(), v.span<float>(), ranges, gated);
     if (rounded.defined()) copy_rows(values, rounded);
     return;
   }
   check_optimizer_ranges("adamw", ranges, static_cast<size_t>(values.numel()));
   const CudaOptimizerPlan plan("adamw", ranges);
   CudaAdamW a{plan.slabs, {}};
-  bind_slabs("adamw", a.slabs, values, gradients, m, v, rounded);
+  bind_slabs("adamw", a.slabs, values, gradients, m, v, rounded, gate);
   for (size_t g = 0; g < plan.groups.size(); ++g) a.groups[g] = make_factors(step, plan.groups[g]);
   cuda_device().run("adamw", &CudaBackend::adamw, a);
 }

@@ -30,8 +30,10 @@ struct AdamWStep {
 void adamw(std::span<float> values, std::span<const float> gradients, std::span<float> m, std::span<float> v,
            std::span<const OptimizerRange> ranges, const AdamWStep& step);
 // The same on f32 tensors of one device, with equal bits. `rounded`, a bf16 tensor of the same size, or not defined():
-// gets the new values too.
+// gets the new values too. `gate` (totals.h), f32 [1], or not defined(): takes the place of step.gradient_scale, and
+// nothing changes if it is NaN.
 void adamw(const Tensor& values, const Tensor& gradients, const Tensor& m, const Tensor& v,
-           std::span<const OptimizerRange> ranges, const AdamWStep& step, const Tensor& rounded = {});
+           std::span<const OptimizerRange> ranges, const AdamWStep& step, const Tensor& rounded = {},
+           const Tensor& gate = {});
 
 }  // namespace farsight

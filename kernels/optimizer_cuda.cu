@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/operations_cuda.h"
-#include "kernels/cuda/reduce_cuda.h"
 #include "kernels/cuda/vector_cuda.h"
 #include "kernels/optimizer_cuda.h"
 
@@ -61,52 +60,14 @@ __global__ void optimizer_kernel(Arguments a) {
   const int64_t offset = (chunk - range.first_chunk) * kCudaChunk;
   const int64_t begin = range.begin + offset;
   const int64_t count = range.count - offset < kCudaChunk ? range.count - offset : kCudaChunk;
-  const auto& factors = a.groups[range.group];
+  auto factors = a.groups[range.group];
+  if (a.slabs.gate != nullptr) factors.gradient_scale = *a.slabs.gate;
+  if (factors.gradient_scale != factors.gradient_scale) return;  // NaN: no update
   if (begin % 4 == 0 && count % 4 == 0) {
     update_chunk<4>(a.slabs, factors, begin, count);
   } else {
     update_chunk<1>(a.slabs, factors, begin, count);
   }
-}
-
-__device__ double join(CudaReduction reduction, double a, double b) {
-  if (reduction != CudaReduction::magnitude) return a + b;
-  return (a > b || a != a) ? a : b;
-}
-
-__device__ double block_join_norm(CudaReduction reduction, double value, double* scratch) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    value = join(reduction, value, __shfl_xor_sync(kWholeWarp, value, distance));
-  }
-  return block_join(value, scratch, [reduction](double a, double b) { return join(reduction, a, b); });
-}
-
-__global__ void norm_kernel(CudaSlabNorm a) {
-  __shared__ double scratch[32];
-  const int64_t share = ceil_div(a.count, a.blocks);
-  const int64_t begin = blockIdx.x * share;
-  const int64_t end = begin + share < a.count ? begin + share : a.count;
-  double total = 0.0;
-#pragma unroll 4
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-    const auto x = static_cast<double>(a.values[i]);
-    const double term = a.reduction == CudaReduction::squares ? x * x : a.reduction == CudaReduction::sum ? x : fabs(x);
-    total = join(a.reduction, total, term);
-  }
-  total = block_join_norm(a.reduction, total, scratch);
-  if (threadIdx.x == 0) a.partial[blockIdx.x] = total;
-}
-
-__global__ void norm_end_kernel(CudaSlabNorm a) {
-  __shared__ double scratch[32];
-  double total = 0.0;
-  for (int64_t i = threadIdx.x; i < a.blocks; i += kThreads) total = join(a.reduction, total, a.partial[i]);
-  total = block_join_norm(a.reduction, total, scratch);
-  if (threadIdx.x != 0) return;
-  total = a.weight * total + (a.add ? *a.result : 0.0);
-  *a.result = total;
-  if (a.rounded != nullptr) *a.rounded = static_cast<float>(total);
 }
 
 dim3 chunks(const CudaOptimizerSlabs& s) { return dim3(static_cast<unsigned>(s.chunks)); }
@@ -119,12 +80,6 @@ int adamw(const CudaAdamW* a, CudaStream stream) {
 
 int sgd(const CudaSgd* a, CudaStream stream) {
   return launch("sgd", optimizer_kernel<CudaSgd>, chunks(a->slabs), kThreads, 0, stream, *a);
-}
-
-int slab_norm(const CudaSlabNorm* a, CudaStream stream) {
-  const dim3 blocks(static_cast<unsigned>(a->blocks));
-  if (const int status = launch("slab_norm", norm_kernel, blocks, kThreads, 0, stream, *a)) return status;
-  return launch("slab_norm", norm_end_kernel, dim3(1), kThreads, 0, stream, *a);
 }
 
 }  // namespace farsight::cuda

@@ -50,7 +50,7 @@ CudaOptimizerPlan::CudaOptimizerPlan(const char* op, std::span<const OptimizerRa
 }
 
 void bind_slabs(const char* op, CudaOptimizerSlabs& slabs, const Tensor& values, const Tensor& gradients,
-                const Tensor& first, const Tensor& second, const Tensor& rounded) {
+                const Tensor& first, const Tensor& second, const Tensor& rounded, const Tensor& gate) {
   for (const Tensor* t : {&values, &gradients, &first, &second, &rounded}) {
     if (!t->defined()) continue;
     const DType type = t == &rounded ? DType::bf16 : DType::f32;
@@ -64,6 +64,7 @@ void bind_slabs(const char* op, CudaOptimizerSlabs& slabs, const Tensor& values,
   slabs.first = static_cast<float*>(first.raw());
   slabs.second = static_cast<float*>(second.raw());
   slabs.rounded = static_cast<uint16_t*>(rounded.raw());
+  slabs.gate = static_cast<const float*>(gate.raw());
 }
 
 }  // namespace farsight

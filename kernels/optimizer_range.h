@@ -35,6 +35,6 @@ struct CudaOptimizerPlan {
 };
 // Puts the tensors into plan.slabs after checking that all have one size and lie on the device.
 void bind_slabs(const char* op, CudaOptimizerSlabs& slabs, const Tensor& values, const Tensor& gradients,
-                const Tensor& first, const Tensor& second, const Tensor& rounded);
+                const Tensor& first, const Tensor& second, const Tensor& rounded, const Tensor& gate);
 
 }  // namespace farsight

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/sgd.h"
 
+#include <cmath>
+
 #include "kernels/cuda/device.h"
 #include "kernels/error.h"
 #include "kernels/parallel_for.h"
@@ -38,10 +40,13 @@ void sgd(std::span<float> values, std::span<const float> gradients, std::span<fl
 }
 
 void sgd(const Tensor& values, const Tensor& gradients, const Tensor& momentum_buffer,
-         std::span<const OptimizerRange> ranges, const SgdStep& step, const Tensor& rounded) {
+         std::span<const OptimizerRange> ranges, const SgdStep& step, const Tensor& rounded, const Tensor& gate) {
   if (values.device() == Device::cpu) {
+    SgdStep gated = step;
+    if (gate.defined()) gated.gradient_scale = static_cast<double>(*gate.data<float>());
+    if (std::isnan(gated.gradient_scale)) return;
     sgd(values.span<float>(), gradients.span<float>(),
-        momentum_buffer.defined() ? momentum_buffer.span<float>() : std::span<float>(), ranges, step);
+        momentum_buffer.defined() ? momentum_buffer.span<float>() : std::span<float>(), ranges, gated);
     if (rounded.defined()) copy_rows(values, rounded);
     return;
   }
@@ -49,7 +54,7 @@ void sgd(const Tensor& values, const Tensor& gradients, const Tensor& momentum_b
   check_optimizer_ranges("sgd", ranges, static_cast<size_t>(values.numel()));
   const CudaOptimizerPlan plan("sgd", ranges);
   CudaSgd a{plan.slabs, {}};
-  bind_slabs("sgd", a.slabs, values, gradients, step.momentum == 0.0 ? Tensor() : momentum_buffer, {}, rounded);
+  bind_slabs("sgd", a.slabs, values, gradients, step.momentum == 0.0 ? Tensor() : momentum_buffer, {}, rounded, gate);
   for (size_t g = 0; g < plan.groups.size(); ++g) a.groups[g] = make_factors(step, plan.groups[g]);
   cuda_device().run("sgd", &CudaBackend::sgd, a);
 }

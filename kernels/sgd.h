@@ -21,9 +21,10 @@ struct SgdStep {
 // Throws Error{internal} for spans or ranges that do not match.
 void sgd(std::span<float> values, std::span<const float> gradients, std::span<float> momentum_buffer,
          std::span<const OptimizerRange> ranges, const SgdStep& step);
-// The same on f32 tensors of one device, with equal bits; momentum_buffer may be not defined(). `rounded` as in
-// adamw.h.
+// The same on f32 tensors of one device, with equal bits; momentum_buffer may be not defined(). `rounded` and
+// `gate` as in adamw.h.
 void sgd(const Tensor& values, const Tensor& gradients, const Tensor& momentum_buffer,
-         std::span<const OptimizerRange> ranges, const SgdStep& step, const Tensor& rounded = {});
+         std::span<const OptimizerRange> ranges, const SgdStep& step, const Tensor& rounded = {},
+         const Tensor& gate = {});
 
 }  // namespace farsight

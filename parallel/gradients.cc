@@ -2,11 +2,10 @@
 #include "parallel/gradients.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/error.h"
-#include "kernels/gradient_norm.h"
 #include "kernels/rows.h"
+#include "kernels/totals.h"
 
 namespace farsight {
 namespace {
@@ -211,13 +210,19 @@ ReductionStats GradientReducer::finish() {
   return stats;
 }
 
-double gradient_norm(const ParameterShards& shards) {
+void finish_totals(const ParameterShards& shards, const Tensor& totals) {
   const MeshShape& mesh = shards.mesh().shape();
-  const bool whole = shards.stage() == 0 && mesh.extent(Axis::tp) == 1 && mesh.extent(Axis::pp) == 1;
+  Communicator& world = shards.mesh().world();
+  const Tensor sums = totals.narrow(0, totals.numel() - 1), squares = totals.narrow(totals.numel() - 1, 1);
+  squares.fill_zero();
   // Everything replicated: the sum is the same everywhere already, and bit-equal without a message.
-  if (whole) return std::sqrt(sum_of_squares(shards.store().gradients()));
+  const bool whole = shards.stage() == 0 && mesh.extent(Axis::tp) == 1 && mesh.extent(Axis::pp) == 1;
+  if (whole) {
+    add_squares(shards.store().gradients(), 1.0, squares);
+    world.all_reduce_now(sums, ReduceOp::sum);
+    return;
+  }
   const auto& parameters = shards.store().parameters();
-  double sum = 0.0;
   for (size_t i = 0; i < parameters.size(); ++i) {
     if (shards.placements()[i].frozen) continue;
     const double weight = 1.0 / static_cast<double>(mesh.extent(shards.state_replicas(i)));
@@ -226,11 +231,10 @@ double gradient_norm(const ParameterShards& shards) {
       const int64_t begin = std::max(own.begin, piece.range.begin);
       const int64_t end = std::min(own.end, piece.range.end);
       if (begin >= end) continue;
-      sum += weight * sum_of_squares(shards.gradients(piece).narrow(begin - piece.range.begin, end - begin));
+      add_squares(shards.gradients(piece).narrow(begin - piece.range.begin, end - begin), weight, squares);
     }
   }
-  shards.mesh().world().all_reduce(std::span<double>(&sum, 1), ReduceOp::sum);
-  return std::sqrt(sum);
+  world.all_reduce_now(totals, ReduceOp::sum);
 }
 
 }  // namespace farsight

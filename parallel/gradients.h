@@ -10,7 +10,7 @@
 //     tape.backward(loss);
 //     reducer.finish();
 //   }
-//   const double norm = gradient_norm(shards);
+//   add_gradient_squares(shards, total);
 //
 // A bucket passes these stations, each on communicators on which all ranks keep one order of buckets:
 //   inner   parameters whose gradient is also partial inside the tensor group: sum over those ranks, packed
@@ -94,8 +94,10 @@ class GradientReducer {
   bool armed_ = false, last_ = false, first_ = true;
 };
 
-// Euclidean norm of the whole gradient, each logical element once, fp64, independent of the thread count. Call after
-// the reduction; collective over the world only when some rank does not hold everything.
-double gradient_norm(const ParameterShards& shards);
+// totals.narrow(i, 1) of the `totals` [n] f64 for i < n - 1: sums that every rank holds a part of. The last one becomes
+// the sum of squares of the whole gradient, each logical element once (its square root is the norm). On return, all
+// are the sums over the world, where this thread computes, with equal bits on every rank. The host does not wait unless
+// tensors travel through it. Call after the reduction; collective over the world.
+void finish_totals(const ParameterShards& shards, const Tensor& totals);
 
 }  // namespace farsight

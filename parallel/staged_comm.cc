@@ -98,6 +98,7 @@ RequestPtr Communicator::all_reduce_tensor(const Tensor& data, ReduceOp op, Call
 }
 
 void Communicator::all_reduce_now(const Tensor& data, ReduceOp op, CallSite at) {
+  if (size() == 1 && !on_host(data)) return;  // nothing to wait for
   const Tensor host = data.to(Device::cpu);
   if (host.dtype() == DType::f64) {
     all_reduce(host.span<double>(), op, at);

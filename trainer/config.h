@@ -59,6 +59,7 @@ struct RunConfig {
   int64_t seed = 42;
   bool deterministic = true;  // equal bits from run to run, also where a device library asks a price for it
   DeviceChoice device = DeviceChoice::automatic;
+  bool cuda_graph = true;  // hand steps to a device as one CUDA graph each, where they can be
   bool operator==(const RunConfig&) const = default;
 };
 

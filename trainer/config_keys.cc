@@ -68,7 +68,10 @@ std::vector<ConfigKey> run_keys() {
                        "run.device", member(s, &C::device),
                        {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}),
                    kFree, "\"auto\"",
-                   "device that computes; auto = a CUDA device for each rank where there are some, else the CPU")};
+                   "device that computes; auto = a CUDA device for each rank where there are some, else the CPU"),
+          describe(boolean("run.cuda_graph", member(s, &C::cuda_graph)), kFree, "true",
+                   "one rank on a CUDA device: each training step is handed over as one CUDA graph, which saves the "
+                   "device waiting for launches; same numbers")};
 }
 
 std::vector<ConfigKey> task_keys() {

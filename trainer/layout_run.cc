@@ -63,7 +63,7 @@ LayoutRun run_layout(Communicator& world, const Config& config, const DatasetFil
       result.losses.push_back(outcome.loss);
       result.norms.push_back(outcome.grad_norm);
     }
-    trainer.update(outcome, config.optim.lr);
+    trainer.update(config.optim.lr);
   }
   try {
     check_replicas(trainer.shards());

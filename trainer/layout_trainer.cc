@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/layout_trainer.h"
 
-#include <array>
 #include <span>
 
 #include "kernels/error.h"
@@ -57,7 +56,7 @@ int64_t LayoutTrainer::targets() {
 
 StepResult LayoutTrainer::accumulate() {
   const int64_t count = targets();
-  return step_.accumulate(batch(), position_.step, count);
+  return step_.accumulate(batch(), position_.step, count).read();
 }
 
 double LayoutTrainer::objective() {
@@ -69,23 +68,25 @@ double LayoutTrainer::objective() {
   pass.loss_scale = 1.0 / static_cast<double>(targets());
   pass.entropy_scale = 1.0 / (static_cast<double>(rows) * static_cast<double>(spec.layers * spec.heads));
   pass.shards = &shards_;
-  std::array<double, 1> sum{};
+  // Sums of losses and row entropies of all micro-batches: the scales are the same for all.
+  const Tensor totals = Tensor::zeros({2}, DType::f64, MemoryTag::other);
+  const ModelSums sums{totals.narrow(0, 1), totals.narrow(1, 1)};
   for (const MicroBatch& micro : batch().micro) {
     const auto sequence = sequence_batch(micro, sequence_);
     const auto positions = sequence.rows(mesh_.context_index());
     Tape tape(/*recording=*/false);
     shards_.begin_pass(/*training=*/false);
-    const auto loss = model_.loss(
-        tape, mesh_, {&sequence, &positions, micro.inputs.span<int32_t>(), micro.labels.span<int32_t>()}, pass);
+    model_.loss(tape, mesh_, {&sequence, &positions, micro.inputs.span<int32_t>(), micro.labels.span<int32_t>()}, pass,
+                sums);
     shards_.end_pass();
-    sum[0] += loss.loss_sum * pass.loss_scale + spec.entropy_weight * loss.entropy_sum * pass.entropy_scale;
   }
-  mesh_.world().all_reduce(std::span<double>(sum), ReduceOp::sum);
-  return sum[0];
+  mesh_.world().all_reduce_now(totals, ReduceOp::sum);
+  const Tensor host = totals.to(Device::cpu);
+  return host.data<double>()[0] * pass.loss_scale + spec.entropy_weight * host.data<double>()[1] * pass.entropy_scale;
 }
 
-void LayoutTrainer::update(StepResult& result, double rate) {
-  step_.update(result, rate, position_.step);
+void LayoutTrainer::update(double rate) {
+  step_.update(rate, position_.step);
   position_.step += 1;
   position_.samples += config_.train.batch_samples;
   position_.tokens += config_.train.batch_samples * config_.data.sequence;

@@ -44,8 +44,8 @@ class LayoutTrainer {
   // What training minimises, of the current step: mean cross-entropy with its smoothing, plus weighted entropy. Forward
   // only, with the draws of training. Collective.
   double objective();
-  // Clips, updates with this learning rate, goes on to the next step. Collective.
-  void update(StepResult& result, double rate);
+  // Clips, updates with this learning rate unless the gradient is not finite, goes on to the next step. Collective.
+  void update(double rate);
 
  private:
   Config config_;

@@ -3,7 +3,9 @@
 
 #include <vector>
 
+#include "kernels/error.h"
 #include "kernels/rows.h"
+#include "kernels/totals.h"
 
 namespace farsight {
 namespace {
@@ -20,27 +22,22 @@ void add_constant(const Gradient& gradient, float value) {
 
 }  // namespace
 
-double sum_of(const Tensor& values) {
-  double sum = 0.0;
-  const Tensor host = values.to(Device::cpu);
-  for (const float v : host.span<float>()) sum += static_cast<double>(v);
-  return sum;
-}
-
 Var weighted_sum(Tape& tape, std::span<const LossTerm> terms) {
-  double total = 0.0;
+  if (terms.size() == 1 && terms[0].weight == 1.0F && terms[0].values.value().numel() == 1) return terms[0].values;
   bool needs_gradient = false;
+  const Tensor value = Tensor::empty({1}), total = Tensor::zeros({1}, DType::f64);
   for (const auto& term : terms) {
-    total += static_cast<double>(term.weight) * sum_of(term.values.value());
+    add_sum(term.values.value(), static_cast<double>(term.weight), total, value);
     needs_gradient |= term.values.requires_grad();
   }
-  Tensor value = Tensor::empty({1});
-  fill(value, static_cast<float>(total));
-  Var root = tape.input(std::move(value), tape.recording() && needs_gradient);
+  Var root = tape.input(value, tape.recording() && needs_gradient);
   tape.record(root, {}, [root, kept = std::vector<LossTerm>(terms.begin(), terms.end())] {
-    const auto seed = static_cast<float>(sum_of(root.grad()));
+    const Tensor& seed = root.grad();
+    if (seed.device() == Device::cpu && *seed.data<float>() != 1.0F) {
+      fail(ErrorKind::internal, "weighted_sum: backward starts from {}, not 1", *seed.data<float>());
+    }
     for (const auto& term : kept) {
-      if (term.values.requires_grad()) add_constant(term.values.begin_gradient(), seed * term.weight);
+      if (term.values.requires_grad()) add_constant(term.values.begin_gradient(), term.weight);
     }
   });
   return root;

@@ -14,10 +14,8 @@ struct LossTerm {
 };
 
 // root [1] = sum over terms of weight * (sum of the elements). Sums in fp64. The gradient of every element is its
-// weight times the root's. Terms without gradient only add to the value.
+// weight: backward must start from the root, with 1 (on the CPU Error{internal} otherwise). Terms without gradient only
+// add to the value. Does not wait for a device.
 Var weighted_sum(Tape& tape, std::span<const LossTerm> terms);
-
-// Sum of the elements in fp64.
-double sum_of(const Tensor& values);
 
 }  // namespace farsight

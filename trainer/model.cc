@@ -13,6 +13,7 @@
 #include "kernels/random.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
+#include "kernels/totals.h"
 #include "parallel/tensor_parallel.h"
 #include "parallel/tiled_rows.h"
 #include "trainer/loss.h"
@@ -151,7 +152,7 @@ LanguageModel::Stream LanguageModel::recomputed_block(Tape& tape, size_t index, 
   return {outs[0], outs[1]};
 }
 
-Var LanguageModel::head_loss(Tape& tape, const Var& x, const PassState& state, ModelLoss& result) {
+Var LanguageModel::head_loss(Tape& tape, const Var& x, const PassState& state, const ModelSums& sums) {
   CrossEntropyOptions options;
   options.scale = state.pass.loss_scale;
   options.label_smoothing = state.pass.training ? static_cast<float>(spec_.label_smoothing) : 0.0F;
@@ -169,11 +170,11 @@ Var LanguageModel::head_loss(Tape& tape, const Var& x, const PassState& state, M
   }
   const auto cross_entropy = linear_cross_entropy(tape, rows, *head_, state.batch.labels, options);
   // Every tensor rank has the loss of all rows: the first one reports it.
-  result.loss_sum = state.tensor.comm->rank() == 0 ? cross_entropy.loss_sum() : 0.0;
+  if (state.tensor.comm->rank() == 0) add_total(cross_entropy.sums.narrow(0, 1), sums.loss);
   return cross_entropy.loss;
 }
 
-ModelLoss LanguageModel::loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, const ModelPass& pass) {
+Var LanguageModel::loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, const ModelPass& pass, const ModelSums& sums) {
   const TensorGroup tensor{&mesh.tp(), sharding_.sequence_parallel && mesh.tp().size() > 1,
                            static_cast<int64_t>(batch.inputs.size())};
   auto state = std::make_shared<PassState>(
@@ -183,7 +184,6 @@ ModelLoss LanguageModel::loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, c
   }
   Stream stream{Var(), embed(tape, *state)};
   std::vector<LossTerm> terms(1);
-  ModelLoss result;
   for (size_t i = 0; i < layers_.size(); ++i) {
     Var entropy;
     const auto unit = static_cast<int64_t>(i) + 1;
@@ -192,16 +192,15 @@ ModelLoss LanguageModel::loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, c
                                                         : block(tape, i, stream, *state, &entropy);
     if (pass.shards != nullptr) pass.shards->leave(tape, unit);
     if (!entropy.defined()) continue;
-    result.entropy_sum += sum_of(entropy.value());
+    add_sum(entropy.value(), 1.0, sums.entropy);
     terms.push_back({entropy, static_cast<float>(spec_.entropy_weight * pass.entropy_scale)});
   }
   const auto last_keys = state->keys(layers_.size() - 1, Site::mlp_residual);
   const DropoutSite drop_last = state->dropout(spec_.dropout, last_keys);
   const auto end = norm_residual(tape, stream.branch, stream.residual, *final_norm_, final_norm_bias_, spec_.norm,
                                  spec_.norm_eps, &drop_last);
-  terms[0] = {head_loss(tape, end.normed, *state, result), 1.0F};
-  result.root = weighted_sum(tape, terms);
-  return result;
+  terms[0] = {head_loss(tape, end.normed, *state, sums), 1.0F};
+  return weighted_sum(tape, terms);
 }
 
 }  // namespace farsight

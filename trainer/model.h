@@ -74,11 +74,11 @@ struct ModelPass {
   ParameterShards* shards = nullptr;  // parameters that come and go; null: all are here
 };
 
-struct ModelLoss {
-  Var root;  // scalar to call backward on (scaled)
-  // Sums over what this rank computed, so that the sum over the world counts everything once; natural log, not scaled.
-  double loss_sum = 0.0;     // losses of valid labels
-  double entropy_sum = 0.0;  // row entropies over layers, heads and rows (0 without entropy_weight)
+// Sums over what this rank has computed, so that the sum over the world counts everything once; natural log, not
+// scaled. They lie where the model computes.
+struct ModelSums {
+  Tensor loss;     // f64 [1]: losses of valid labels
+  Tensor entropy;  // f64 [1]: row entropies over layers, heads and rows; only with entropy_weight
 };
 
 class LanguageModel {
@@ -93,9 +93,9 @@ class LanguageModel {
   const ModelSharding& sharding() const { return sharding_; }
   const ModelSpec& spec() const { return spec_; }
 
-  // Forward pass with loss. Collective over context and tensor ranks. Backward is tape.backward(result.root).
-  // `mesh` has the shape of the sharding and outlives the tape.
-  ModelLoss loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, const ModelPass& pass);
+  // Forward pass with loss, the scalar (scaled) to call backward on. Adds to the sums; the host does not wait for a
+  // device. Collective over context and tensor ranks. `mesh` has the shape of the sharding and outlives the tape.
+  Var loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, const ModelPass& pass, const ModelSums& sums);
 
   struct Layer {
     Parameter *attention_norm, *attention_norm_bias;
@@ -125,7 +125,7 @@ class LanguageModel {
   Var attention_branch(Tape& tape, size_t index, const Var& x, const PassState& state, Var* entropy,
                        AttentionSaved* saved);
   Var mlp_branch(Tape& tape, const Layer& layer, const Var& x, const PassState& state);
-  Var head_loss(Tape& tape, const Var& x, const PassState& state, ModelLoss& result);
+  Var head_loss(Tape& tape, const Var& x, const PassState& state, const ModelSums& sums);
 
   Parameter* add(const std::string& name, Shape shape, Init init, const Placement& placement, bool adjoin = false);
   void add_layer(int64_t index);

@@ -38,16 +38,14 @@ Optimizer::Optimizer(ParameterShards& shards, const OptimConfig& config) : shard
   if (adam) second_ = Tensor::zeros(shape, DType::f32, MemoryTag::optimizer);
 }
 
-void Optimizer::update(double rate, double clip_factor, int64_t step) {
+void Optimizer::update(double rate, const Tensor& gate, int64_t step) {
   const AdamWStep adam{.rate = rate,
                        .beta1 = config_.beta1,
                        .beta2 = config_.beta2,
                        .eps = config_.eps,
                        .weight_decay = config_.weight_decay,
-                       .gradient_scale = clip_factor,
                        .step = step};
-  const SgdStep plain{
-      .rate = rate, .momentum = config_.momentum, .weight_decay = config_.weight_decay, .gradient_scale = clip_factor};
+  const SgdStep plain{.rate = rate, .momentum = config_.momentum, .weight_decay = config_.weight_decay};
   for (size_t i = 0; i < ranges_.size(); ++i) {
     const StatePiece& piece = shards_.pieces()[i];
     const auto part = [&](const Tensor& state) {
@@ -55,9 +53,9 @@ void Optimizer::update(double rate, double clip_factor, int64_t step) {
     };
     const Tensor values = shards_.values(piece), gradients = shards_.gradients(piece);
     if (config_.name == OptimizerChoice::adamw) {
-      adamw(values, gradients, part(first_), part(second_), ranges_[i], adam, shards_.rounded(piece));
+      adamw(values, gradients, part(first_), part(second_), ranges_[i], adam, shards_.rounded(piece), gate);
     } else {
-      sgd(values, gradients, part(first_), ranges_[i], plain, shards_.rounded(piece));
+      sgd(values, gradients, part(first_), ranges_[i], plain, shards_.rounded(piece), gate);
     }
   }
 }

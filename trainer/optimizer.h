@@ -22,9 +22,10 @@ class Optimizer {
   // Allocates the state of this rank's pieces, zeroed. `shards` must outlive the optimizer.
   Optimizer(ParameterShards& shards, const OptimConfig& config);
 
-  // One update of this rank's pieces with their reduced gradients; clip_factor multiplies every gradient. step counts
-  // from 1. Not collective: ParameterShards::gather_values() spreads the result.
-  void update(double rate, double clip_factor, int64_t step);
+  // One update of this rank's pieces with their reduced gradients, which are multiplied by `gate` (kernels/totals.h);
+  // nothing changes if it is NaN. step counts from 1. Not collective: ParameterShards::gather_values() spreads the
+  // result.
+  void update(double rate, const Tensor& gate, int64_t step);
 
   // State by its name ("m", "v"), laid out as ParameterShards::pieces() says; stays valid with the optimizer.
   struct State {

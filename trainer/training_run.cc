@@ -65,7 +65,7 @@ TrainOutcome TrainingRun::run() {
     check_replicas_now();
     const StopRequest stop = agree_and_save();
     if (run_steps_ == 1) say_what_computes();
-    if (due(log_every_) || position_.step == total_steps_ || stop != StopRequest::none) report();
+    if (due(log_every_) || last_step() || stop != StopRequest::none) report();
     if (stop != StopRequest::none) return outcome_;
     if (due(eval_every_)) evaluate_now();
   }
@@ -76,9 +76,12 @@ TrainOutcome TrainingRun::run() {
 // Known once every operation has run.
 void TrainingRun::say_what_computes() {
   if (current_device() == Device::cpu) return;
+  say("CUDA graph: " + step_->graph_use());
   for (const auto& [matter, choice] : cuda_device().notes()) say(fmt::format("{}: {}", matter, choice));
 }
 
+// Where a device computes, its next step is started before the outcome of this one is read, so that it never waits for
+// the host; a step that is reported, saved or evaluated is read at once.
 void TrainingRun::train_step() {
   const auto start = Clock::now();
   const double waited_before = world_.waited_ms();
@@ -86,25 +89,36 @@ void TrainingRun::train_step() {
   keep_alive();
   const int64_t targets = step_->count_targets(batch->valid_labels);
   const double rate = learning_rate(config_.optim, position_.step, warmup_, total_steps_);
-  StepResult result;
   if (targets == 0) {
+    settle(0);
     say(fmt::format("step {}: no valid target in the whole batch; skipped", position_.step + 1));
+    interval_.last = {};
   } else {
-    result = step_->accumulate(*batch, position_.step, targets);
-    step_->update(result, rate, position_.step);
-    guard_against_divergence(result);
-    outcome_.train_loss = result.loss;
+    started_steps_.push_back({position_, step_->run(*batch, position_.step, targets, rate)});
   }
   position_.step += 1;
   position_.samples += config_.train.batch_samples;
   position_.tokens += config_.train.batch_samples * config_.data.sequence;
   outcome_.step = position_.step;
+  const bool looked_at = due(log_every_) || due(save_every_) || due(eval_every_) || last_step() || run_steps_ == 0;
+  settle(current_device() == Device::cpu || looked_at ? 0 : 1);
   interval_.rate = rate;
   interval_.exposed_ms += world_.waited_ms() - waited_before;
-  collect(result, *batch, seconds_since(start));
+  collect(*batch, seconds_since(start));
 }
 
-void TrainingRun::guard_against_divergence(const StepResult& result) {
+void TrainingRun::settle(size_t leave) {
+  while (started_steps_.size() > leave) {
+    StartedStep oldest = std::move(started_steps_.front());
+    started_steps_.pop_front();
+    const StepResult result = oldest.outcome.read();
+    interval_.last = result;
+    outcome_.train_loss = result.loss;
+    guard_against_divergence(result, oldest.before);
+  }
+}
+
+void TrainingRun::guard_against_divergence(const StepResult& result, const TrainingPosition& before) {
   if (result.updated) {
     nonfinite_in_a_row_ = 0;
     return;
@@ -112,8 +126,8 @@ void TrainingRun::guard_against_divergence(const StepResult& result) {
   ++nonfinite_in_a_row_;
   say(fmt::format(
       "step {}: loss {} with gradient norm {} is not finite; update skipped ({} in a row, samples {} to {})",
-      position_.step + 1, result.loss, result.grad_norm, nonfinite_in_a_row_, position_.samples,
-      position_.samples + config_.train.batch_samples - 1));
+      before.step + 1, result.loss, result.grad_norm, nonfinite_in_a_row_, before.samples,
+      before.samples + config_.train.batch_samples - 1));
   if (nonfinite_in_a_row_ < config_.guard.nonfinite_limit) return;
   throw AgreedError(
       Error(ErrorKind::diverged,
@@ -145,6 +159,7 @@ StopRequest TrainingRun::agree_and_save() {
   if (stop == StopRequest::terminate) agree(world_, too_late);
   const bool stopping = stop != StopRequest::none && too_late[0] == 0;
   const bool save = stopping || due(save_every_);
+  if (stop != StopRequest::none) settle(0);
   if (stopping) watchdog_->enter(Section::save, position_.step);
   const auto report = agreed([&] {
     return writer_->step({save && position_.step != last_saved_, stopping, {flags[1], flags[2]}},
@@ -165,13 +180,12 @@ StopRequest TrainingRun::agree_and_save() {
   return stop;
 }
 
-void TrainingRun::collect(const StepResult& result, const StepBatch& batch, double seconds) {
+void TrainingRun::collect(const StepBatch& batch, double seconds) {
   watchdog_->step_took(std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3)));
   last_step_s_ = seconds;
   interval_.steps += 1;
   interval_.seconds += seconds;
   interval_.data_wait_ms += batch.data_wait_ms;
-  interval_.last = result;
   run_seconds_ += seconds;
   run_steps_ += 1;
   const double left =
@@ -285,6 +299,7 @@ void TrainingRun::finish() {
     });
   }
   agreed([&] { writer_->finish(); });
+  if (current_device() == Device::cuda) say("CUDA graph: " + step_->graph_use());
   say(fmt::format("finished {} steps in {}; next: farsight generate {} --prompt=\"...\"", position_.step,
                   show_duration(run_seconds_), config_.run.dir));
 }

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <iosfwd>
 #include <memory>
@@ -51,16 +52,23 @@ class TrainingRun {
 
   // One step and what may follow it.
   void train_step();
-  void guard_against_divergence(const StepResult& result);
+  // Reads the outcomes of started steps, all but the newest `leave`.
+  void settle(size_t leave);
+  struct StartedStep {
+    TrainingPosition before;  // of the run
+    StepOutcome outcome;
+  };
+  void guard_against_divergence(const StepResult& result, const TrainingPosition& before);
   void check_replicas_now();
   StopRequest agree_and_save();
   void say_what_computes();
-  void collect(const StepResult& result, const StepBatch& batch, double seconds);
+  void collect(const StepBatch& batch, double seconds);
   void report();
   void evaluate_now();
   void write_sample();
   void finish();
   bool due(int64_t interval) const { return interval > 0 && position_.step % interval == 0; }
+  bool last_step() const { return position_.step == total_steps_; }
   bool is_root() const { return world_.rank() == 0; }
   void say(const std::string& text);
   Snapshot snapshot();
@@ -83,6 +91,7 @@ class TrainingRun {
   std::unique_ptr<ParameterShards> shards_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<TrainingStep> step_;
+  std::deque<StartedStep> started_steps_;  // whose outcomes have not been read, oldest first
   std::unique_ptr<CheckpointWriter> writer_;
   std::unique_ptr<BatchStream> stream_;
   std::unique_ptr<MetricsLog> metrics_;

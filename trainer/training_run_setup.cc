@@ -86,9 +86,10 @@ void TrainingRun::build_model() {
                                               parallel.bucket_bytes, value_type(config_));
   shards_->initialize(static_cast<uint64_t>(config_.run.seed));
   optimizer_ = std::make_unique<Optimizer>(*shards_, config_.optim);
-  step_ = std::make_unique<TrainingStep>(*model_, *shards_, *optimizer_,
-                                         StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip,
-                                                     sequence_, config_.train.offload == OffloadChoice::activations});
+  step_ = std::make_unique<TrainingStep>(
+      *model_, *shards_, *optimizer_,
+      StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip, sequence_,
+                  config_.train.offload == OffloadChoice::activations, config_.run.cuda_graph});
   description_.config_text = to_toml(config_);
   description_.config_hash = fmt::format("{:016x}", config_hash(config_));
   description_.tokenizer_fingerprint = train_data_->tokenizer().fingerprint;

@@ -5,10 +5,14 @@
 #include <cmath>
 #include <utility>
 
-#include "kernels/gradient_norm.h"
+#include "kernels/cuda/device.h"
+#include "kernels/error.h"
+#include "kernels/totals.h"
 
 namespace farsight {
 namespace {
+
+constexpr int64_t kWarmUpSteps = 2;  // before steps become graphs
 
 ModelBatch model_batch(const MicroBatch& micro, const SequenceBatch& sequence, const SequenceRows& rows) {
   return {&sequence, &rows, micro.inputs.span<int32_t>(), micro.labels.span<int32_t>()};
@@ -32,6 +36,18 @@ SequenceBatch sequence_batch(const MicroBatch& micro, const SequenceLayout& layo
   return out;
 }
 
+StepResult StepOutcome::read() {
+  const double* totals = totals_.wait().data<double>();
+  StepResult result;
+  result.loss = totals[0] * loss_scale_;
+  result.entropy = totals[1] * entropy_scale_;
+  result.grad_norm = std::sqrt(totals[2]);
+  result.targets = targets_;
+  result.updated = std::isfinite(totals[0]) && std::isfinite(totals[1]) && std::isfinite(totals[2]);
+  result.offloaded_peak = offloaded_peak_;
+  return result;
+}
+
 TrainingStep::TrainingStep(LanguageModel& model, ParameterShards& shards, Optimizer& optimizer, StepOptions options)
     : model_(model),
       shards_(shards),
@@ -39,7 +55,20 @@ TrainingStep::TrainingStep(LanguageModel& model, ParameterShards& shards, Optimi
       mesh_(shards.mesh()),
       options_(std::move(options)),
       reducer_(shards),
-      offload_(options_.offload ? make_offload() : nullptr) {}
+      offload_(options_.offload ? make_offload() : nullptr),
+      totals_(Tensor::zeros({3}, DType::f64, MemoryTag::other)),
+      gate_(Tensor::zeros({1}, DType::f32, MemoryTag::other)) {
+  if (current_device() == Device::cpu) return;
+  if (!options_.graph) {
+    why_no_graph_ = "run.cuda_graph = false";
+  } else if (mesh_.world().size() > 1) {
+    why_no_graph_ = "several ranks";
+  } else if (offload_) {
+    why_no_graph_ = "activations are offloaded";
+  } else {
+    graph_ = std::make_unique<StepGraph>(cuda_device());
+  }
+}
 
 int64_t TrainingStep::count_targets(int64_t local_targets) {
   std::array<int64_t, 1> count{local_targets};
@@ -47,9 +76,7 @@ int64_t TrainingStep::count_targets(int64_t local_targets) {
   return count[0];
 }
 
-StepResult TrainingStep::accumulate(const StepBatch& batch, int64_t step, int64_t targets) {
-  StepResult result;
-  result.targets = targets;
+TrainingStep::Scales TrainingStep::accumulate_gradients(const StepBatch& batch, int64_t step, int64_t targets) {
   ModelPass pass;
   pass.seed = options_.seed;
   pass.step = static_cast<uint64_t>(step);
@@ -57,7 +84,8 @@ StepResult TrainingStep::accumulate(const StepBatch& batch, int64_t step, int64_
   pass.entropy_scale = entropy_scale(model_.spec(), batch, options_.layout.tokens(), mesh_.shape().extent(Axis::dp));
   pass.shards = &shards_;
   reducer_.begin_step();
-  std::array<double, 2> sums{};
+  totals_.fill_zero();
+  const ModelSums sums{totals_.narrow(0, 1), totals_.narrow(1, 1)};
   for (size_t i = 0; i < batch.micro.size(); ++i) {
     const auto sequence = sequence_batch(batch.micro[i], options_.layout);
     const auto rows = sequence.rows(mesh_.context_index());
@@ -66,52 +94,82 @@ StepResult TrainingStep::accumulate(const StepBatch& batch, int64_t step, int64_
     reducer_.begin(/*last=*/i + 1 == batch.micro.size());
     tape.on_gradient_ready(reducer_.handler());
     tape.set_offload(offload_.get());
-    const auto loss = model_.loss(tape, mesh_, model_batch(batch.micro[i], sequence, rows), pass);
-    tape.backward(loss.root);
+    tape.backward(model_.loss(tape, mesh_, model_batch(batch.micro[i], sequence, rows), pass, sums));
     reducer_.finish();
     shards_.end_pass();
-    sums[0] += loss.loss_sum;
-    sums[1] += loss.entropy_sum;
   }
-  mesh_.world().all_reduce(std::span<double>(sums), ReduceOp::sum);
-  result.loss = sums[0] * pass.loss_scale;
-  result.entropy = sums[1] * pass.entropy_scale;
-  result.grad_norm = gradient_norm(shards_);
-  if (offload_) result.offloaded_peak = offload_->stats().peak_bytes;
-  return result;
+  finish_totals(shards_, totals_);
+  return {pass.loss_scale, pass.entropy_scale};
 }
 
-void TrainingStep::update(StepResult& result, double rate, int64_t step) {
-  result.updated = std::isfinite(result.grad_norm) && std::isfinite(result.loss);
-  if (!result.updated) return;
-  optimizer_.update(rate, clip_factor(result.grad_norm, options_.clip), step + 1);
+StepOutcome TrainingStep::outcome(const Scales& scales, int64_t targets) const {
+  return {totals_, scales.loss, scales.entropy, targets, offload_ ? offload_->stats().peak_bytes : 0};
+}
+
+StepOutcome TrainingStep::accumulate(const StepBatch& batch, int64_t step, int64_t targets) {
+  return outcome(accumulate_gradients(batch, step, targets), targets);
+}
+
+void TrainingStep::update(double rate, int64_t step) {
+  update_gate(totals_, options_.clip, gate_);
+  optimizer_.update(rate, gate_, step + 1);
   shards_.gather_values();
+}
+
+// Libraries choose their plans, and memory is reserved, in the first steps. Where the operations change from step to
+// step (documents of ever new shapes), making graphs would cost more than they save.
+bool TrainingStep::records() const {
+  constexpr int64_t kTries = 8;
+  return graph_ && runs_ > kWarmUpSteps && (graph_->launches() < kTries || 4 * graph_->made() < graph_->launches());
+}
+
+StepOutcome TrainingStep::run(const StepBatch& batch, int64_t step, int64_t targets, double rate) {
+  Scales scales{};
+  const auto both = [&] {
+    scales = accumulate_gradients(batch, step, targets);
+    update(rate, step);
+  };
+  ++runs_;
+  if (records()) {
+    graph_->run(both);
+  } else {
+    both();
+  }
+  return outcome(scales, targets);
+}
+
+std::string TrainingStep::graph_use() const {
+  if (current_device() == Device::cpu) return {};
+  if (!graph_) return "off: " + why_no_graph_;
+  if (graph_->launches() == 0) return fmt::format("from step {} on", kWarmUpSteps + 1);
+  return fmt::format("{} of {} steps, {} graph{} made{}", graph_->launches(), runs_, graph_->made(),
+                     graph_->made() == 1 ? "" : "s", records() ? "" : "; off now: operations change too often");
 }
 
 EvaluationResult evaluate(LanguageModel& model, Mesh& mesh, ParameterShards* shards, const SequenceLayout& layout,
                           BatchStream& stream, const std::function<void()>& on_batch) {
-  EvaluationResult result;
   ModelPass pass;
   pass.training = false;
   pass.shards = shards;
+  const Tensor totals = Tensor::zeros({2}, DType::f64, MemoryTag::other);
+  const ModelSums sums{totals.narrow(0, 1), totals.narrow(1, 1)};
+  std::array<int64_t, 1> count{};
   while (const StepBatch* step = stream.next()) {
     for (const auto& micro : step->micro) {
       const auto sequence = sequence_batch(micro, layout);
       const auto rows = sequence.rows(mesh.context_index());
       Tape tape(/*recording=*/false);
       if (shards != nullptr) shards->begin_pass(/*training=*/false);
-      result.loss_sum += model.loss(tape, mesh, model_batch(micro, sequence, rows), pass).loss_sum;
+      model.loss(tape, mesh, model_batch(micro, sequence, rows), pass, sums);
       if (shards != nullptr) shards->end_pass();
       // Tensor ranks read the same tokens: the first one counts.
-      if (mesh.coordinate().tp == 0) result.targets += micro.valid_labels;
+      if (mesh.coordinate().tp == 0) count[0] += micro.valid_labels;
       if (on_batch) on_batch();
     }
   }
-  std::array<double, 1> sum{result.loss_sum};
-  std::array<int64_t, 1> count{result.targets};
-  mesh.world().all_reduce(std::span<double>(sum), ReduceOp::sum);
+  mesh.world().all_reduce_now(totals, ReduceOp::sum);
   mesh.world().all_reduce(std::span<int64_t>(count), ReduceOp::sum);
-  return {sum[0], count[0]};
+  return {totals.to(Device::cpu).data<double>()[0], count[0]};
 }
 
 }  // namespace farsight

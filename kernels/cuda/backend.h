@@ -24,14 +24,16 @@
 #include "kernels/rope_cuda.h"
 #include "kernels/rows_cuda.h"
 #include "kernels/swiglu_cuda.h"
+#include "kernels/totals_cuda.h"
 
 namespace farsight {
 
 // Changes whenever a structure or function below changes.
-inline constexpr uint32_t kCudaAbi = 2;
+inline constexpr uint32_t kCudaAbi = 3;
 
 using CudaStream = struct CudaStreamTag*;
 using CudaEvent = struct CudaEventTag*;
+using CudaGraph = struct CudaGraphTag*;
 
 struct CudaDeviceInfo {
   char name[128];
@@ -75,6 +77,15 @@ struct CudaBackend {
   int (*copy)(void* to, const void* from, int64_t bytes, CudaCopy direction, CudaStream stream);
   int (*zero)(void* to, int64_t bytes, CudaStream stream);
 
+  // From record_begin to record_end the work of the stream is kept and not done; waiting for the stream is an error.
+  // record_end makes it *graph (null: a new one, else the graph gets the new arguments, or is made anew where its
+  // operations are others: *made != 0); without a graph what was recorded is dropped. A launch does the work of the
+  // last record_end; changing the graph does not change launches that are under way.
+  int (*record_begin)(CudaStream stream);
+  int (*record_end)(CudaStream stream, CudaGraph* graph, int32_t* made);
+  int (*graph_launch)(CudaGraph graph, CudaStream stream);
+  int (*graph_destroy)(CudaGraph graph);
+
   // Groups of ranks. The version and an id are to be had without a driver.
   int (*ranks_version)(int32_t* version);  // of NCCL: 22809 is 2.28.9
   int (*ranks_id)(CudaRanksId* id);
@@ -94,7 +105,9 @@ struct CudaBackend {
   CudaOperation<CudaMatmul> matmul;
   CudaOperation<CudaAdamW> adamw;
   CudaOperation<CudaSgd> sgd;
-  CudaOperation<CudaSlabNorm> slab_norm;
+  CudaOperation<CudaSum> add_sum;
+  CudaOperation<CudaAddTotal> add_total;
+  CudaOperation<CudaUpdateGate> update_gate;
   CudaOperation<CudaGatherRows> gather_rows;
   CudaOperation<CudaScatterRows> scatter_rows;
   CudaOperation<CudaLogitMaxima> logit_maxima;

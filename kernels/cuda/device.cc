@@ -11,6 +11,37 @@
 #include "kernels/tensor.h"
 
 namespace farsight {
+
+// Device memory from the driver. While a recording is under way nothing goes back: recorded work may use it.
+class HeldMemory final : public MemorySource {
+ public:
+  explicit HeldMemory(const CudaBackend& backend) : backend_(backend) {}
+  ~HeldMemory() override { hold(false); }
+  void* allocate(int64_t bytes) override {
+    void* pointer = nullptr;
+    return backend_.allocate(bytes, &pointer) == 0 ? pointer : nullptr;
+  }
+  void release(void* pointer) noexcept override {
+    if (holds_) {
+      held_.push_back(pointer);
+    } else {
+      backend_.release(pointer);
+    }
+  }
+  const char* name() const override { return "device memory"; }
+  void hold(bool wanted) {
+    holds_ = wanted;
+    if (holds_) return;
+    for (void* pointer : held_) backend_.release(pointer);
+    held_.clear();
+  }
+
+ private:
+  const CudaBackend& backend_;
+  bool holds_ = false;
+  std::vector<void*> held_;
+};
+
 namespace {
 
 // Pinned memory that copies between host and device pass through: they are cut into pieces of this size.
@@ -26,20 +57,6 @@ const CudaBackend& usable_backend() {
   if (library.table == nullptr) fail(ErrorKind::environment, "{}", library.reason);
   return *library.table;
 }
-
-class DeviceMemory final : public MemorySource {
- public:
-  explicit DeviceMemory(const CudaBackend& backend) : backend_(backend) {}
-  void* allocate(int64_t bytes) override {
-    void* pointer = nullptr;
-    return backend_.allocate(bytes, &pointer) == 0 ? pointer : nullptr;
-  }
-  void release(void* pointer) noexcept override { backend_.release(pointer); }
-  const char* name() const override { return "device memory"; }
-
- private:
-  const CudaBackend& backend_;
-};
 
 class PinnedMemory final : public MemorySource {
  public:
@@ -84,7 +101,9 @@ CudaDevice::CudaDevice(int32_t index) : backend_(usable_backend()), index_(index
   }
   check("selecting the device", backend_.select(index));
   check("making a stream", backend_.stream_create(0, &stream_));
-  std::unique_ptr<MemorySource> memory = std::make_unique<DeviceMemory>(backend_);
+  auto source = std::make_unique<HeldMemory>(backend_);
+  source_ = source.get();
+  std::unique_ptr<MemorySource> memory = std::move(source);
   const CudaDeviceInfo facts = info();
   workspace_limit_ = facts.total_bytes / 8;
   if (facts.shared_chunks != 0) memory = std::make_unique<Arena>(std::move(memory));
@@ -138,21 +157,31 @@ void CudaDevice::drop_finished_uploads(int64_t more_bytes) {
   }
 }
 
+// Until the stream has come here.
+void CudaDevice::stage(std::vector<std::shared_ptr<void>> memory, int64_t bytes) {
+  uploads_.push_back({mark(stream_), std::move(memory), bytes});
+  staged_bytes_ += bytes;
+}
+
 void CudaDevice::upload(const void* from_host, void* to, int64_t bytes) {
   for (int64_t done = 0; done < bytes; done += kStagedBytes) {
     const int64_t count = std::min(bytes - done, kStagedBytes);
-    drop_finished_uploads(count);
-    Staged staged{take_event(), take(pinned_, count, MemoryTag::data), count};
-    std::memcpy(staged.memory.get(), static_cast<const std::byte*>(from_host) + done, static_cast<size_t>(count));
+    if (!recording_) drop_finished_uploads(count);
+    const auto staged = pinned(count);
+    std::memcpy(staged.get(), static_cast<const std::byte*>(from_host) + done, static_cast<size_t>(count));
     check("upload",
-          backend_.copy(static_cast<std::byte*>(to) + done, staged.memory.get(), count, CudaCopy::to_device, stream_));
-    check("upload", backend_.event_record(staged.event, stream_));
-    staged_bytes_ += count;
-    uploads_.push_back(std::move(staged));
+          backend_.copy(static_cast<std::byte*>(to) + done, staged.get(), count, CudaCopy::to_device, stream_));
+    if (recording_) {
+      recording_->memory.push_back(staged);
+      recording_->bytes += count;
+    } else {
+      stage({staged}, count);
+    }
   }
 }
 
 void CudaDevice::download(const void* from, void* to_host, int64_t bytes) {
+  expect_not_recording();
   for (int64_t done = 0; done < bytes; done += kStagedBytes) {
     const int64_t count = std::min(bytes - done, kStagedBytes);
     const auto staged = take(pinned_, count, MemoryTag::data);
@@ -191,6 +220,7 @@ void CudaDevice::drop_stream(CudaStream stream) noexcept {
 }
 
 CudaEvent CudaDevice::mark(CudaStream side) {
+  expect_not_recording();
   const CudaEvent event = take_event();
   check("marking a stream", backend_.event_record(event, side));
   return event;
@@ -216,11 +246,50 @@ std::shared_ptr<Allocator> CudaDevice::make_pinned_memory() const {
   return std::make_shared<Allocator>(std::make_unique<PinnedMemory>(backend_));
 }
 
+std::shared_ptr<void> CudaDevice::pinned(int64_t bytes) { return take(pinned_, bytes, MemoryTag::data); }
+
+void CudaDevice::keep_until(CudaEvent event, std::shared_ptr<void> pinned) noexcept {
+  uploads_.push_back({event, {std::move(pinned)}, 0});
+}
+
+void CudaDevice::expect_not_recording() const {
+  if (recording_) fail(ErrorKind::internal, "cuda: a step that is being recorded waits, or marks a stream");
+}
+
+void CudaDevice::begin_recording() {
+  expect_not_recording();
+  check("recording a step", backend_.record_begin(stream_));
+  recording_.emplace();
+  source_->hold(true);
+}
+
+bool CudaDevice::launch_recording(CudaGraph& graph) {
+  int32_t made = 0;
+  Recording done = std::move(*recording_);
+  recording_.reset();
+  const int status = backend_.record_end(stream_, &graph, &made);
+  if (status == 0) check("launching a recorded step", backend_.graph_launch(graph, stream_));
+  source_->hold(false);
+  check("recording a step", status);
+  stage(std::move(done.memory), done.bytes);
+  drop_finished_uploads(0);
+  return made != 0;
+}
+
+void CudaDevice::drop_recording() noexcept {
+  backend_.record_end(stream_, nullptr, nullptr);
+  recording_.reset();
+  source_->hold(false);
+}
+
 void CudaDevice::synchronize() {
+  expect_not_recording();
   if (watches_.empty()) {
     check("waiting for the device", backend_.stream_synchronize(stream_));
   } else {
-    wait_watching();
+    const CudaEvent event = mark(stream_);
+    wait_on_host(event);
+    give_event(event);
   }
 }
 
@@ -232,11 +301,13 @@ void CudaDevice::watch(const void* owner, std::function<void()> poll) {
   }
 }
 
-void CudaDevice::wait_watching() {
+void CudaDevice::wait_on_host(CudaEvent event) {
+  expect_not_recording();
+  if (watches_.empty()) {
+    check("waiting for the device", backend_.event_synchronize(event));
+    return;
+  }
   constexpr int kQueriesPerPoll = 64;  // a query takes about a microsecond
-  const CudaEvent event = take_event();
-  spare_events_.push_back(event);  // nobody else takes one before this returns
-  check("waiting for the device", backend_.event_record(event, stream_));
   int32_t finished = 0;
   for (int query = 1; finished == 0; ++query) {
     check("waiting for the device", backend_.event_query(event, &finished));

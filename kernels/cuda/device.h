@@ -13,7 +13,9 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "kernels/allocator.h"
 #include "kernels/cuda/backend.h"
@@ -22,6 +24,7 @@
 namespace farsight {
 
 class Tensor;
+class HeldMemory;
 
 class CudaDevice {
  public:
@@ -64,6 +67,18 @@ class CudaDevice {
   void copy_out(const void* from, void* to_pinned, int64_t bytes, CudaStream side);
   void copy_in(const void* from_pinned, void* to, int64_t bytes, CudaStream side);
   std::shared_ptr<Allocator> make_pinned_memory() const;
+  // Pinned host memory of this device's own allocator; keep_until: it is given out again once the event has passed.
+  std::shared_ptr<void> pinned(int64_t bytes);
+  void keep_until(CudaEvent event, std::shared_ptr<void> pinned) noexcept;
+  // The host waits for the event, watching as synchronize() does.
+  void wait_on_host(CudaEvent event);
+
+  // What the stream is given from begin_recording() on is kept; launch_recording() hands it over as `graph` (null: made
+  // now), and returns whether the graph had to be made from nothing. Waiting in between is Error{internal}. Use
+  // step_graph.h.
+  void begin_recording();
+  bool launch_recording(CudaGraph& graph);
+  void drop_recording() noexcept;
 
   // Results with equal bits from run to run, which some operations of libraries offer at a price; on by default.
   bool deterministic() const { return deterministic_; }
@@ -83,14 +98,19 @@ class CudaDevice {
   void check(const char* what, int status) const;
 
  private:
-  struct Staged {  // host memory on its way to the device
+  struct Staged {  // pinned memory that copies under way read or write
     CudaEvent event;
-    std::shared_ptr<void> memory;
+    std::vector<std::shared_ptr<void>> memory;
     int64_t bytes;
   };
+  struct Recording {
+    std::vector<std::shared_ptr<void>> memory;  // that the recorded uploads read
+    int64_t bytes = 0;
+  };
+  void stage(std::vector<std::shared_ptr<void>> memory, int64_t bytes);
   void drop_finished_uploads(int64_t more_bytes);
+  void expect_not_recording() const;
   CudaEvent take_event();
-  void wait_watching();
 
   const CudaBackend& backend_;
   int32_t index_;
@@ -98,9 +118,11 @@ class CudaDevice {
   bool deterministic_ = true;
   int64_t workspace_limit_ = 0;
   std::map<std::string, std::string> notes_;
+  HeldMemory* source_ = nullptr;  // of memory_
   std::shared_ptr<Allocator> memory_, pinned_;
   std::deque<Staged> uploads_;
   int64_t staged_bytes_ = 0;
+  std::optional<Recording> recording_;
   std::deque<CudaEvent> spare_events_;
   std::map<const void*, std::function<void()>> watches_;
 };

@@ -8,7 +8,9 @@ void name_operations(CudaBackend& table) {
   table.matmul = matmul;
   table.adamw = adamw;
   table.sgd = sgd;
-  table.slab_norm = slab_norm;
+  table.add_sum = add_sum;
+  table.add_total = add_total;
+  table.update_gate = update_gate;
   table.gather_rows = gather_rows;
   table.scatter_rows = scatter_rows;
   table.logit_maxima = logit_maxima;

@@ -26,7 +26,9 @@ int adamw(const CudaAdamW* arguments, CudaStream stream);
 
 int sgd(const CudaSgd* arguments, CudaStream stream);
 
-int slab_norm(const CudaSlabNorm* arguments, CudaStream stream);
+int add_sum(const CudaSum* arguments, CudaStream stream);
+int add_total(const CudaAddTotal* arguments, CudaStream stream);
+int update_gate(const CudaUpdateGate* arguments, CudaStream stream);
 
 int gather_rows(const CudaGatherRows* arguments, CudaStream stream);
 

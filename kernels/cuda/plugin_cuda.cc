@@ -97,6 +97,48 @@ int zero(void* to, int64_t bytes, CudaStream stream) {
   return report("zero", cudaMemsetAsync(to, 0, static_cast<size_t>(bytes), native(stream)));
 }
 
+int record_begin(CudaStream stream) {
+  // Relaxed: memory may be reserved and libraries may load kernels while a step is recorded.
+  return report("recording", cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeRelaxed));
+}
+
+// Puts the recorded operations into the graph; where they are others than before, a new one takes its place.
+int put_into(cudaGraph_t recorded, cudaStream_t stream, cudaGraphExec_t& graph, int32_t* made) {
+  *made = 0;
+  if (graph != nullptr) {
+    cudaGraphExecUpdateResultInfo difference{};
+    if (cudaGraphExecUpdate(graph, recorded, &difference) == cudaSuccess) return 0;
+    cudaGetLastError();
+    if (int s = report("a graph", cudaStreamSynchronize(stream))) return s;  // it may still run
+    if (int s = report("dropping a graph", cudaGraphExecDestroy(graph))) return s;
+    graph = nullptr;
+  }
+  *made = 1;
+  return report("making a graph", cudaGraphInstantiate(&graph, recorded, 0));
+}
+
+int record_end(CudaStream stream, CudaGraph* graph, int32_t* made) {
+  cudaGraph_t recorded = nullptr;
+  if (int s = report("recording", cudaStreamEndCapture(native(stream), &recorded))) {
+    cudaGetLastError();
+    return s;
+  }
+  int status = 0;
+  if (graph != nullptr) {
+    auto executable = reinterpret_cast<cudaGraphExec_t>(*graph);
+    status = put_into(recorded, native(stream), executable, made);
+    *graph = reinterpret_cast<CudaGraph>(executable);
+  }
+  cudaGraphDestroy(recorded);
+  return status;
+}
+int graph_launch(CudaGraph graph, CudaStream stream) {
+  return report("launching a graph", cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(graph), native(stream)));
+}
+int graph_destroy(CudaGraph graph) {
+  return report("dropping a graph", cudaGraphExecDestroy(reinterpret_cast<cudaGraphExec_t>(graph)));
+}
+
 CudaBackend make_table() {
   CudaBackend table{};
   table.abi = kCudaAbi;
@@ -121,6 +163,10 @@ CudaBackend make_table() {
   table.event_elapsed = event_elapsed;
   table.copy = copy;
   table.zero = zero;
+  table.record_begin = record_begin;
+  table.record_end = record_end;
+  table.graph_launch = graph_launch;
+  table.graph_destroy = graph_destroy;
   name_operations(table);
   name_collectives(table);
   return table;

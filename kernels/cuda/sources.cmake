@@ -15,6 +15,7 @@ set(FARSIGHT_CUDA_KERNELS
   kernels/rope_cuda.cu
   kernels/rows_cuda.cu
   kernels/swiglu_cuda.cu
+  kernels/totals_cuda.cu
 )
 # Operation graphs for cuDNN, which a test builds without a device.
 set(FARSIGHT_CUDNN_GRAPHS

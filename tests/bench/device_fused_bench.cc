@@ -118,7 +118,8 @@ class Fused {
                floats(g),
                floats(m),
                floats(v),
-               static_cast<uint16_t*>(rounded.raw())};
+               static_cast<uint16_t*>(rounded.raw()),
+               nullptr};
     a.groups[0] = {1.0F, 0.9F, 0.1F, 0.95F, 0.05F, 1.0F, 1e-4F, 4.0F, 1e-8F};
     timed("adamw, 30 bytes a parameter", 30 * count, "adamw", &CudaBackend::adamw, a);
   }

@@ -55,6 +55,7 @@ MODELS = {m.name: m for m in (
     Model("gpt2-124m", 12, 768, 12, 12, 3072, 50304, 1024, 32, gpt=True, goal=0.38),
     Model("1.5b", 30, 2048, 16, 8, 5632, 50304, 2048, 4, memory_gib=60),
     Model("3b", 28, 3072, 24, 8, 8192, 128256, 8192, 1, goal=0.55, memory_gib=100),
+    Model("shakespeare", 6, 384, 6, 6, 1536, 256, 256, 64, gpt=True),
     Model("tiny", 2, 64, 4, 2, 96, 320, 64, 2),
 )}
 

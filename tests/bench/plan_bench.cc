@@ -91,8 +91,8 @@ double processor_seconds() {
 Measured measure(Communicator& world, const Config& config, const DatasetFiles& files, bool shared, int steps) {
   LayoutTrainer trainer(world, config, files);
   const auto step = [&] {
-    auto outcome = trainer.accumulate();
-    trainer.update(outcome, config.optim.lr);
+    trainer.accumulate();
+    trainer.update(config.optim.lr);
   };
   Measured result;
   step();

@@ -5,19 +5,29 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace farsight {
 
+using Pieces = std::vector<std::function<void()>>;
+
 struct CudaStreamTag {
   std::shared_ptr<emulation::WorkQueue> queue = std::make_shared<emulation::WorkQueue>();
+  std::optional<Pieces> recording;
+};
+
+struct CudaGraphTag {
+  std::shared_ptr<const Pieces> pieces;  // launches keep the ones they began with
 };
 
 // The last record of an event.
 struct CudaEventTag {
+  bool recorded = false;  // in a stream that was recorded: belongs to its graph
   using Clock = std::chrono::steady_clock;
   std::shared_ptr<emulation::WorkQueue> queue;  // null: never recorded
   uint64_t position = 0;                        // work that precedes it
@@ -88,6 +98,7 @@ int stream_create(int32_t, CudaStream* stream) {
   return 0;
 }
 int stream_synchronize(CudaStream stream) {
+  if (stream->recording) return failed(1, "stream", "the host waits for a stream that is being recorded");
   return guarded("stream", [&] { wait_for(stream->queue, stream->queue->added()); });
 }
 int stream_destroy(CudaStream stream) {
@@ -105,6 +116,8 @@ int event_destroy(CudaEvent event) {
   return 0;
 }
 int event_record(CudaEvent event, CudaStream stream) {
+  event->recorded = stream->recording.has_value();
+  if (event->recorded) return 0;
   event->queue = stream->queue;
   event->time = std::make_shared<CudaEventTag::Clock::time_point>();
   event->position = stream->queue->add([time = event->time] {
@@ -113,7 +126,11 @@ int event_record(CudaEvent event, CudaStream stream) {
   });
   return 0;
 }
+int no_graph_event(CudaEvent event) {
+  return event->recorded ? failed(1, "event", "it was marked in a stream that was being recorded") : 0;
+}
 int event_wait(CudaEvent event, CudaStream stream) {
+  if (stream->recording || event->recorded) return failed(1, "event", "only one stream can be recorded here");
   if (event->queue == nullptr || event->queue == stream->queue) return 0;
   stream->queue->add([from = event->queue, position = event->position] {
     const bool done = from->advance(position);
@@ -123,12 +140,14 @@ int event_wait(CudaEvent event, CudaStream stream) {
   return 0;
 }
 int event_synchronize(CudaEvent event) {
+  if (int status = no_graph_event(event)) return status;
   if (event->queue == nullptr) return 0;
   return guarded("event", [&] { wait_for(event->queue, event->position); });
 }
 // Somebody who polls would wait for ever if nothing ran.
 int event_query(CudaEvent event, int32_t* finished) {
   *finished = 1;
+  if (int status = no_graph_event(event)) return status;
   if (event->queue == nullptr) return 0;
   return guarded("event", [&] {
     if (try_for(event->queue, event->position)) return;
@@ -148,9 +167,39 @@ int zero(void* to, int64_t bytes, CudaStream stream) {
   return enqueue(stream, [=] { std::memset(to, 0, static_cast<size_t>(bytes)); });
 }
 
+int record_begin(CudaStream stream) {
+  if (stream->recording) return failed(1, "recording", "it has begun already");
+  stream->recording.emplace();
+  return 0;
+}
+// Graphs with as many pieces of work count as the same graph.
+int record_end(CudaStream stream, CudaGraph* graph, int32_t* made) {
+  if (!stream->recording) return failed(1, "recording", "it has not begun");
+  auto pieces = std::make_shared<const Pieces>(std::move(*stream->recording));
+  stream->recording.reset();
+  if (graph == nullptr) return 0;
+  *made = *graph == nullptr || (*graph)->pieces->size() != pieces->size() ? 1 : 0;
+  if (*graph == nullptr) *graph = new CudaGraphTag;
+  (*graph)->pieces = std::move(pieces);
+  return 0;
+}
+int graph_launch(CudaGraph graph, CudaStream stream) {
+  return enqueue(stream, [pieces = graph->pieces] {
+    for (const auto& piece : *pieces) piece();
+  });
+}
+int graph_destroy(CudaGraph graph) {
+  delete graph;
+  return 0;
+}
+
 }  // namespace
 
 int enqueue(CudaStream stream, std::function<void()> work) {
+  if (stream->recording) {
+    stream->recording->push_back(std::move(work));
+    return 0;
+  }
   stream->queue->add([work = std::move(work)] {
     work();
     return true;
@@ -159,6 +208,7 @@ int enqueue(CudaStream stream, std::function<void()> work) {
 }
 
 int enqueue_shared(CudaStream stream, Work work) {
+  if (stream->recording) return failed(1, "recording", "transfers between ranks cannot be recorded here");
   add_shared(stream->queue, std::move(work));
   return 0;
 }
@@ -184,6 +234,10 @@ void name_runtime(CudaBackend& table) {
   table.event_elapsed = event_elapsed;
   table.copy = copy;
   table.zero = zero;
+  table.record_begin = record_begin;
+  table.record_end = record_end;
+  table.graph_launch = graph_launch;
+  table.graph_destroy = graph_destroy;
 }
 
 }  // namespace emulation

@@ -108,10 +108,10 @@ Pass run(const ModelSpec& spec, DType type) {
     how.step = 7;
     how.loss_scale = 1.0 / 140.0;
     how.entropy_scale = 1.0 / 640.0;
-    const ModelLoss loss = model.loss(tape, mesh, {&sequence, &rows, inputs, labels}, how);
-    tape.backward(loss.root);
-    pass.loss += loss.loss_sum;
-    pass.entropy += loss.entropy_sum;
+    const Tensor loss = Tensor::zeros({1}, DType::f64), entropy = Tensor::zeros({1}, DType::f64);
+    tape.backward(model.loss(tape, mesh, {&sequence, &rows, inputs, labels}, how, {loss, entropy}));
+    pass.loss += *loss.to(Device::cpu).data<double>();
+    pass.entropy += *entropy.to(Device::cpu).data<double>();
   }
   for (const auto& p : model.parameters().parameters()) pass.gradients[p.name] = numbers(p.grad);
   return pass;

@@ -14,7 +14,6 @@
 
 #include "data/reader.h"
 #include "kernels/error.h"
-#include "kernels/gradient_norm.h"
 #include "parallel/inproc_comm.h"
 #include "parallel/replica_check.h"
 #include "tests/parity/parity_case.h"
@@ -109,9 +108,9 @@ Numbers run(const WholeBatch& batch, const std::vector<std::string>& layout, int
     own.targets = step.count_targets(mine.valid_labels);
     own.before = collect_tensors(shards, /*gradients=*/false);
     if (own.targets > 0) {
-      own.step = step.accumulate(mine, 0, own.targets);
+      own.step = step.accumulate(mine, 0, own.targets).read();
       own.gradients = collect_tensors(shards, /*gradients=*/true);
-      step.update(own.step, config.optim.lr, 0);
+      step.update(config.optim.lr, 0);
     }
     own.after = collect_tensors(shards, /*gradients=*/false);
     try {

@@ -78,10 +78,10 @@ struct Trace {
 Trace train(LayoutTrainer& trainer, int64_t steps) {
   Trace trace;
   for (int64_t s = 0; s < steps; ++s) {
-    auto result = trainer.accumulate();
+    const auto result = trainer.accumulate();
     trace.losses.push_back(result.loss);
     trace.norms.push_back(result.grad_norm);
-    trainer.update(result, 1e-3);
+    trainer.update(1e-3);
   }
   return trace;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole runs on a CUDA device, the emulated one where there is no GPU: fp32 against the CPU, mixed precision in several
 // layouts, checkpoints that change device, precision and layout, samples; and who computes where.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdio>
@@ -236,6 +237,48 @@ TEST_F(DeviceTraining, WritesSamplesAndEvaluates) {
   EXPECT_GT(sample("cpu").size(), 12U);
   EXPECT_EQ(sample("cuda"), sample("cpu"));
   EXPECT_GT(sample("sharded").size(), 12U);
+}
+
+// One graph a step, or operation by operation: the same bits, with numbers that change from step to step (rate, draws
+// of dropout, number of targets) and several micro-batches.
+TEST_F(DeviceTraining, StepsAsOneGraphHaveTheSameBits) {
+  const Overrides many{"train.steps=8 steps",   "log.every=4 steps",     "train.micro_batch=2",
+                       "optim.schedule=cosine", "attention.dropout=0.1", "attention.entropy_weight=0.01"};
+  for (const Overrides& precision : {kCuda, kMixed}) {
+    const std::string name = precision.size() > 1 ? "mixed" : "f32";
+    const Losses graph = train_run(name + "-graph", 1, precision + many);
+    EXPECT_NE(said_.str().find("CUDA graph: 6 of 8 steps, 1 graph made"), std::string::npos) << said_.str();
+    const Losses single = train_run(name + "-single", 1, precision + many + Overrides{"run.cuda_graph=false"});
+    EXPECT_NE(said_.str().find("CUDA graph: off: run.cuda_graph = false"), std::string::npos) << said_.str();
+    ASSERT_EQ(graph.size(), 2U);
+    EXPECT_EQ(graph, single);
+    EXPECT_EQ(weights(name + "-graph"), weights(name + "-single"));
+  }
+}
+
+// The host learns of it a step later, the device at once: nothing is updated with what is not finite.
+TEST_F(DeviceTraining, DivergesAtTheSameStepAsTheCpu) {
+  const Overrides wild{"train.steps=12 steps", "log.every=12 steps", "optim.lr=1e18", "optim.clip=0",
+                       "guard.nonfinite_limit=3"};
+  std::vector<std::string> reports;
+  for (const Overrides& device : {kCpu, kCuda}) {
+    try {
+      train_run(device == kCpu ? "cpu" : "cuda", 1, device + wild);
+      FAIL() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::diverged);
+      EXPECT_NE(std::string(error.what()).find("3 steps in a row"), std::string::npos) << error.what();
+    }
+    std::string steps;
+    std::istringstream lines(said_.str());
+    for (std::string line; std::getline(lines, line);) {
+      const size_t end = line.find(": loss ");
+      if (line.find("is not finite") != std::string::npos) steps += line.substr(0, end) + "\n";
+    }
+    reports.push_back(steps);
+  }
+  EXPECT_EQ(reports[0], reports[1]);
+  EXPECT_EQ(std::count(reports[0].begin(), reports[0].end(), '\n'), 3);
 }
 
 TEST_F(DeviceTraining, MixedPrecisionOnTheCpuIsRefused) {

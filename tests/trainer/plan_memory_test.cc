@@ -74,8 +74,8 @@ int64_t measured_peak(const MemoryLayout& layout, const Config& config) {
       world.barrier();
       if (world.rank() == 0 && step > 0) host_allocator().reset_peak();
       world.barrier();
-      auto result = trainer.accumulate();
-      trainer.update(result, 1e-3);
+      trainer.accumulate();
+      trainer.update(1e-3);
       world.barrier();
       if (world.rank() == 0 && step > 0) peak = std::max(peak, host_allocator().stats().peak_bytes);
     }
