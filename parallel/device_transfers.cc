@@ -28,9 +28,12 @@ DeviceGroup::DeviceGroup(CudaDevice& device, CudaRanks ranks, std::string name, 
       members_(std::move(members)),
       exceptions_(std::uncaught_exceptions()) {
   // High priority: a transfer that is ready takes its few blocks before the next ones of the arithmetic it overlaps.
-  const int status = device_.backend().stream_create(1, &stream_);
-  if (status != 0) leave();
-  device_.check("making a communication stream", status);
+  try {
+    stream_ = device_.make_stream(/*high_priority=*/true);
+  } catch (...) {
+    leave();
+    throw;
+  }
 }
 
 DeviceGroup::~DeviceGroup() {
@@ -56,10 +59,9 @@ struct DeviceTransfers::Flight {
   std::shared_ptr<DeviceGroup> group;
   FlightEntry entry;
   std::vector<Tensor> tensors;
-  CudaEvent finished = nullptr;
-  CudaEvent stalled = nullptr;  // null: nobody has waited yet, or it had finished by then
-  bool enqueued = false;
-  bool settled = false;  // later work of the compute stream is behind it
+  CudaEvent finished = nullptr;  // null: it could not be started
+  CudaEvent stalled = nullptr;   // null: nobody has waited yet, or it had finished by then
+  bool settled = false;          // later work of the compute stream is behind it
 };
 
 class DeviceTransfers::FlightRequest final : public Request {
@@ -83,54 +85,35 @@ class DeviceTransfers::FlightRequest final : public Request {
 };
 
 DeviceTransfers::DeviceTransfers(CudaDevice& device, FlightLog& log) : device_(device), log_(log) {
-  before_ = take_event();
   device_.watch(this, [this] { poll(); });
 }
 
 DeviceTransfers::~DeviceTransfers() {
   device_.watch(this, nullptr);
-  const CudaBackend& backend = device_.backend();
   for (const auto& flight : flights_) {
-    backend.event_destroy(flight->finished);
-    if (flight->stalled != nullptr) backend.event_destroy(flight->stalled);
+    if (flight->finished != nullptr) device_.give_event(flight->finished);
+    if (flight->stalled != nullptr) device_.give_event(flight->stalled);
   }
-  for (CudaEvent event : spare_events_) backend.event_destroy(event);
-  backend.event_destroy(before_);
-}
-
-CudaEvent DeviceTransfers::take_event() {
-  CudaEvent event = nullptr;
-  if (spare_events_.empty()) {
-    device_.check("making an event", device_.backend().event_create(&event));
-  } else {
-    event = spare_events_.back();
-    spare_events_.pop_back();
-  }
-  return event;
 }
 
 RequestPtr DeviceTransfers::start(const std::shared_ptr<DeviceGroup>& group, FlightEntry entry,
                                   std::vector<Tensor> tensors, const Enqueue& enqueue) {
   if (flights_.size() >= kUnpolled) retire();
-  const CudaBackend& backend = device_.backend();
   auto flight = std::make_shared<Flight>();
   flight->group = group;
   flight->tensors = std::move(tensors);
-  flight->finished = take_event();
   flight->entry = std::move(entry);
   flight->entry.posted = std::chrono::steady_clock::now();
   flight->entry.sequence = log_.begin(flight->entry);
   flights_.push_back(flight);
   check_group(*group);
-  device_.check("a transfer", backend.event_record(before_, device_.stream()));
-  device_.check("a transfer", backend.event_wait(before_, group->stream()));
+  device_.order_stream(group->stream());
   if (enqueue(group->ranks(), group->stream()) != 0) {
-    const std::string why = backend.message();
+    const std::string why = device_.backend().message();
     check_group(*group);  // knows more where the group has failed
     fail(ErrorKind::environment, "{}: {}", to_string(flight->entry, std::chrono::steady_clock::now()), why);
   }
-  device_.check("a transfer", backend.event_record(flight->finished, group->stream()));
-  flight->enqueued = true;
+  flight->finished = device_.mark(group->stream());
   return std::make_unique<FlightRequest>(*this, std::move(flight));
 }
 
@@ -142,7 +125,7 @@ void DeviceTransfers::check_group(DeviceGroup& group) {
   }
   const auto first = std::find_if(flights_.begin(), flights_.end(), [&](const auto& flight) {
     int32_t finished = 0;
-    const bool asked = flight->enqueued && device_.backend().event_query(flight->finished, &finished) == 0;
+    const bool asked = flight->finished != nullptr && device_.backend().event_query(flight->finished, &finished) == 0;
     return flight->group.get() == &group && !(asked && finished != 0);
   });
   const std::string operation =
@@ -169,9 +152,9 @@ void DeviceTransfers::retire() {
       device_.check("time of a transfer",
                     device_.backend().event_elapsed(flight->stalled, flight->finished, &stood_still_ms));
       exposed_ms_ += std::max(0.0, static_cast<double>(stood_still_ms));
-      spare_events_.push_back(flight->stalled);
+      device_.give_event(flight->stalled);
     }
-    spare_events_.push_back(flight->finished);
+    device_.give_event(flight->finished);
     log_.finish(flight->entry.sequence);
     return true;
   });
@@ -189,9 +172,8 @@ void DeviceTransfers::poll() {
 void DeviceTransfers::wait(Flight& flight) {
   if (flight.settled) return;
   check_group(*flight.group);
-  flight.stalled = take_event();
-  device_.check("waiting for a transfer", device_.backend().event_record(flight.stalled, device_.stream()));
-  device_.check("waiting for a transfer", device_.backend().event_wait(flight.finished, device_.stream()));
+  flight.stalled = device_.mark(device_.stream());
+  device_.wait_event(flight.finished);
   flight.settled = true;
   flight.tensors.clear();
 }

@@ -74,7 +74,6 @@ class DeviceTransfers {
   struct Flight;
   class FlightRequest;
 
-  CudaEvent take_event();
   void check_group(DeviceGroup& group);
   void retire();
   bool passed(CudaEvent event) const;
@@ -85,8 +84,6 @@ class DeviceTransfers {
   FlightLog& log_;
   std::vector<std::weak_ptr<DeviceGroup>> groups_;
   std::list<std::shared_ptr<Flight>> flights_;  // oldest first
-  std::vector<CudaEvent> spare_events_;
-  CudaEvent before_ = nullptr;
   double exposed_ms_ = 0.0;
 };
 
