@@ -15,7 +15,12 @@ Var linear_group(Tape& tape, const Var& x, std::span<Parameter* const> weights, 
   Tensor y = Tensor::empty(std::move(shape), input.dtype());
   linear_forward(input, blocks, y);
   const Var out = tape.variable(std::move(y), {x}, /*uses_parameters=*/true);
-  tape.record(out, blocks.parameters(), [x, out, input, blocks] {
+  record_linear(tape, x, out, blocks);
+  return out;
+}
+
+void record_linear(Tape& tape, const Var& x, const Var& out, const LinearBlocks& blocks) {
+  tape.record(out, blocks.parameters(), [x, out, input = x.value(), blocks] {
     const Tensor& dy = out.grad();
     // The weight first: its reduction over the ranks can start while dx is computed.
     linear_weight_gradient(input, dy, blocks.weight);
@@ -24,7 +29,6 @@ Var linear_group(Tape& tape, const Var& x, std::span<Parameter* const> weights, 
     const Gradient dx = x.begin_gradient();
     linear_input_gradient(dy, blocks.weight, dx.beta, dx.tensor);
   });
-  return out;
 }
 
 Var linear(Tape& tape, const Var& x, Parameter& weight, Parameter* bias) {

@@ -49,6 +49,50 @@ Sizes sizes_of(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tens
   return s;
 }
 
+CudaMatmul product(Transpose trans_a, Transpose trans_b, const Sizes& s, const Tensor& a, const Tensor& b,
+                   const Tensor& c) {
+  CudaMatmul call{};
+  call.trans_a = trans_a;
+  call.trans_b = trans_b;
+  call.m = s.m;
+  call.n = s.n;
+  call.k = s.k;
+  call.a = a.raw();
+  call.lda = a.row_stride();
+  call.b = b.raw();
+  call.ldb = b.row_stride();
+  call.type = a.dtype();
+  call.c = c.raw();
+  call.ldc = c.row_stride();
+  call.c_type = c.dtype();
+  return call;
+}
+
+CudaMatmul gelu_product(MatmulEpilogue epilogue, Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor& b,
+                        const Tensor& bias, const Tensor& pre, const Tensor& c) {
+  const Sizes s = sizes_of(trans_a, trans_b, a, b, c, bias);
+  const bool fit = pre.rows() == s.m && pre.cols() == s.n && s.k > 0;
+  if (!fit || !takes_gelu(a) || !takes_gelu(b) || !takes_gelu(c) || !takes_gelu(pre)) {
+    fail(ErrorKind::internal,
+         "matmul_gelu: {} times {} into {} beside {} (rows {}, {}, {} and {} apart) are not bf16 matrices of a device "
+         "with rows at multiples of 16 bytes",
+         to_string(a.shape()), to_string(b.shape()), to_string(c.shape()), to_string(pre.shape()), a.row_stride(),
+         b.row_stride(), c.row_stride(), pre.row_stride());
+  }
+  CudaMatmul call = product(trans_a, trans_b, s, a, b, c);
+  call.bias = bias.raw();
+  call.epilogue = epilogue;
+  call.aux = pre.raw();
+  call.aux_stride = pre.row_stride();
+  return call;
+}
+
+bool available(const CudaMatmul& call) {
+  int32_t found = 0;
+  cuda_device().check("matmul_gelu", cuda_device().backend().matmul_available(&call, &found));
+  return found != 0;
+}
+
 }  // namespace
 
 void matmul(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor& b, float beta, const Tensor& c,
@@ -65,10 +109,40 @@ void matmul(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor&
     if (beta == 0.0F) c.fill_zero();
     return;
   }
-  const CudaMatmul call{trans_a,   trans_b,        s.m,       s.n,  s.k,     a.raw(),        a.row_stride(),
-                        b.raw(),   b.row_stride(), a.dtype(), beta, c.raw(), c.row_stride(), c.dtype(),
-                        bias.raw()};
+  CudaMatmul call = product(trans_a, trans_b, s, a, b, c);
+  call.beta = beta;
+  call.bias = bias.raw();
   cuda_device().run("matmul", &CudaBackend::matmul, call);
+}
+
+bool takes_gelu(const Tensor& matrix) {
+  return matrix.device() == Device::cuda && matrix.dtype() == DType::bf16 &&
+         matrix.row_stride() % kMatmulAuxStride == 0 &&
+         reinterpret_cast<uintptr_t>(matrix.raw()) % kMatmulAuxBytes == 0;
+}
+
+void matmul_gelu(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor& b, const Tensor& bias,
+                 const Tensor& pre, const Tensor& c) {
+  if (c.numel() == 0) return;
+  cuda_device().run("matmul_gelu", &CudaBackend::matmul,
+                    gelu_product(MatmulEpilogue::gelu, trans_a, trans_b, a, b, bias, pre, c));
+}
+
+bool has_matmul_gelu(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor& b, const Tensor& bias,
+                     const Tensor& pre, const Tensor& c) {
+  return c.numel() == 0 || available(gelu_product(MatmulEpilogue::gelu, trans_a, trans_b, a, b, bias, pre, c));
+}
+
+void matmul_gelu_gradient(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor& b, const Tensor& pre,
+                          const Tensor& c) {
+  if (c.numel() == 0) return;
+  cuda_device().run("matmul_gelu", &CudaBackend::matmul,
+                    gelu_product(MatmulEpilogue::gelu_gradient, trans_a, trans_b, a, b, {}, pre, c));
+}
+
+bool has_matmul_gelu_gradient(Transpose trans_a, Transpose trans_b, const Tensor& a, const Tensor& b, const Tensor& pre,
+                              const Tensor& c) {
+  return c.numel() == 0 || available(gelu_product(MatmulEpilogue::gelu_gradient, trans_a, trans_b, a, b, {}, pre, c));
 }
 
 const char* matmul_library() {

@@ -42,6 +42,10 @@ class Activations {
   int64_t gathered() const { return rank_.rows * rank_.width; }
   int64_t moved() const { return rank_.cut_rows ? gathered() : 0; }  // rows gathered from the tensor ranks
   int64_t mlp_kept() const { return config_.train.mlp_chunk > 0 ? 0 : rank_.rows * (rank_.gates + 1) * rank_.mlp; }
+  // GELU as part of the products, where no gradient of what it gives is held: kernels/gelu_mlp.cc decides as here.
+  bool fused_gelu() const {
+    return rank_.gates == 1 && precision_.activation == 2 && rank_.width % 8 == 0 && rank_.mlp % 8 == 0;
+  }
   Amounts attention_kept(const ContextShape& c) const;
   Amounts layer_kept(const ContextShape& c) const;
   Amounts pass_kept() const;
@@ -156,13 +160,16 @@ void Activations::add_mlp(std::vector<Moment>& out, const Amounts& kept) const {
   const int64_t input = rank_.tensor > 1 ? gathered() : between();
   if (config_.train.mlp_chunk > 0) {
     const int64_t chunk = std::min(config_.train.mlp_chunk, rank_.rows);
-    const int64_t tile = chunk * (2 * (rank_.gates + 1) * rank_.mlp + 2 * rank_.width);
+    const int64_t hidden = 2 * (rank_.gates + 1) - (fused_gelu() ? 1 : 0);
+    const int64_t tile = chunk * (hidden * rank_.mlp + 2 * rank_.width);
     // Gradients of residual and branch, the branch itself; gathered rows and their gradient; the result.
     out.push_back(in_layer("mlp backward", kept, {3 * between() + 2 * moved() + gathered() + tile, 0}));
     return;
   }
   out.push_back(in_layer("mlp backward", kept, {3 * between() + moved() + f, 0}));
-  out.push_back(in_layer("mlp backward", kept, {between() + (rank_.gates + 1) * f, 0}));
+  if (!fused_gelu() || rank_.tensor > 1) {
+    out.push_back(in_layer("mlp backward", kept, {between() + (rank_.gates + 1) * f, 0}));
+  }
   out.push_back(in_layer("mlp backward", kept, {between() + (rank_.gates - 1) * f + moved() + input + returned, 0}));
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
 #include "kernels/gelu.h"
+#include "kernels/gelu_mlp.h"
 #include "kernels/linear.h"
 #include "kernels/random.h"
 #include "kernels/rope.h"
@@ -101,21 +102,36 @@ Var LanguageModel::attention_branch(Tape& tape, size_t index, const Var& x, cons
   return state.row(tape, result.out, *layer.out, layer.out_bias);
 }
 
+namespace {
+
+Var activate(Tape& tape, MlpKind kind, const Var& up) {
+  return kind == MlpKind::swiglu ? swiglu(tape, up) : gelu(tape, up);
+}
+
+// The MLP without messages: all of it, or a tensor rank's part of the sum.
+Var own_mlp(Tape& tape, MlpKind kind, const Var& x, const LanguageModel::Layer& layer, Parameter* down_bias) {
+  if (kind == MlpKind::gelu) {
+    Parameter* const up_bias = layer.up_bias.empty() ? nullptr : layer.up_bias.front();
+    return gelu_mlp(tape, x, {*layer.up.front(), up_bias, *layer.down, down_bias});
+  }
+  const Var hidden = activate(tape, kind, linear_group(tape, x, layer.up, layer.up_bias));
+  return linear(tape, hidden, *layer.down, down_bias);
+}
+
+}  // namespace
+
 Var LanguageModel::mlp_branch(Tape& tape, const Layer& layer, const Var& x, const PassState& state) {
-  const auto activate = [kind = spec_.mlp](Tape& t, const Var& up) {
-    return kind == MlpKind::swiglu ? swiglu(t, up) : gelu(t, up);
-  };
+  if (spec_.mlp_chunk == 0 && !state.sharded()) return own_mlp(tape, spec_.mlp, x, layer, layer.down_bias);
   if (spec_.mlp_chunk == 0) {
-    const Var hidden = activate(tape, state.column(tape, x, layer.up, layer.up_bias));
-    return state.row(tape, hidden, *layer.down, layer.down_bias);
+    const Var hidden = activate(tape, spec_.mlp, column_linear(tape, state.tensor, x, layer.up, layer.up_bias));
+    return row_linear(tape, state.tensor, hidden, *layer.down, layer.down_bias);
   }
   std::vector<Parameter*> parameters = layer.up;
   parameters.insert(parameters.end(), layer.up_bias.begin(), layer.up_bias.end());
   parameters.push_back(layer.down);
-  return tiled_rows(tape, state.tensor, x, spec_.mlp_chunk, spec_.width, parameters, layer.down_bias,
-                    [&layer, activate](Tape& t, const Var& rows) {
-                      return linear(t, activate(t, linear_group(t, rows, layer.up, layer.up_bias)), *layer.down);
-                    });
+  return tiled_rows(
+      tape, state.tensor, x, spec_.mlp_chunk, spec_.width, parameters, layer.down_bias,
+      [&layer, kind = spec_.mlp](Tape& t, const Var& rows) { return own_mlp(t, kind, rows, layer, nullptr); });
 }
 
 LanguageModel::Stream LanguageModel::block(Tape& tape, size_t index, const Stream& in, const PassState& state,

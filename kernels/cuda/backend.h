@@ -29,7 +29,7 @@
 namespace farsight {
 
 // Changes whenever a structure or function below changes.
-inline constexpr uint32_t kCudaAbi = 3;
+inline constexpr uint32_t kCudaAbi = 4;
 
 using CudaStream = struct CudaStreamTag*;
 using CudaEvent = struct CudaEventTag*;
@@ -103,6 +103,8 @@ struct CudaBackend {
 
   CudaOperation<CudaColumnSums> column_sums;
   CudaOperation<CudaMatmul> matmul;
+  // Whether the library has this product; nothing is computed, and addresses count as far as they are aligned.
+  int (*matmul_available)(const CudaMatmul* arguments, int32_t* available);
   CudaOperation<CudaAdamW> adamw;
   CudaOperation<CudaSgd> sgd;
   CudaOperation<CudaSum> add_sum;

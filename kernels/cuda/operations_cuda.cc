@@ -6,6 +6,7 @@ namespace farsight::cuda {
 void name_operations(CudaBackend& table) {
   table.column_sums = column_sums;
   table.matmul = matmul;
+  table.matmul_available = matmul_available;
   table.adamw = adamw;
   table.sgd = sgd;
   table.add_sum = add_sum;

@@ -21,6 +21,7 @@ int swiglu_backward(const CudaSwigluBackward* arguments, CudaStream stream);
 int column_sums(const CudaColumnSums* arguments, CudaStream stream);
 
 int matmul(const CudaMatmul* arguments, CudaStream stream);
+int matmul_available(const CudaMatmul* arguments, int32_t* available);
 
 int adamw(const CudaAdamW* arguments, CudaStream stream);
 

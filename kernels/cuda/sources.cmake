@@ -24,3 +24,5 @@ set(FARSIGHT_CUDNN_GRAPHS
   kernels/attention/cudnn_operations_cuda.cc
   kernels/attention/cudnn_plan_cuda.cc
 )
+# Products in the words of cuBLASLt, likewise.
+set(FARSIGHT_MATMUL_DESCRIPTORS kernels/matmul_descriptor_cuda.cc)

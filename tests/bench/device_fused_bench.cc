@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels that are bound by memory, through the plugin's table: bytes that must be read and written once, per second,
-// and as a share of a device copy of the same run.
+// and as a share of a device copy of the same run. GELU as part of a product is compared with both apart.
 #include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
 
 #include "kernels/cuda/device.h"
+#include "kernels/matmul.h"
 #include "kernels/rows.h"
 #include "tests/bench/device_timer.h"
 
@@ -73,6 +74,30 @@ class Fused {
     timed("swiglu backward", 10 * rows_ * width_, "swiglu", &CudaBackend::swiglu_backward, b);
   }
 
+  // The products of an MLP beside its GELU, with GELU as a part of them and on its own.
+  void gelu() const {
+    const int64_t hidden = 4 * width_;
+    const Tensor x = values(rows_, width_, 1), up = values(hidden, width_, 2), bias = values(1, hidden, 3);
+    const Tensor down = values(width_, hidden, 4), before = values(rows_, hidden, 5);
+    const Tensor product = like(before), y = like(before);
+    const CudaGeluForward f{DType::bf16, rows_, hidden, before.raw(), hidden, y.raw()};
+    const CudaGeluBackward b{DType::bf16, rows_, hidden, before.raw(), hidden, product.raw(), y.raw(), hidden, false};
+    compared(
+        "product + bias + gelu forward", hidden,
+        [&](int64_t) { matmul_gelu(Transpose::no, Transpose::yes, x, up, bias, before, y); },
+        [&](int64_t) {
+          matmul(Transpose::no, Transpose::yes, x, up, 0.0F, before, bias);
+          device_.run("gelu", &CudaBackend::gelu_forward, f);
+        });
+    compared(
+        "product + gelu backward", hidden,
+        [&](int64_t) { matmul_gelu_gradient(Transpose::no, Transpose::no, x, down, before, y); },
+        [&](int64_t) {
+          matmul(Transpose::no, Transpose::no, x, down, 0.0F, product);
+          device_.run("gelu", &CudaBackend::gelu_backward, b);
+        });
+  }
+
   void rope() const {
     const int64_t half = options_.tiny ? 8 : 64, heads = width_ / (2 * half);
     const Tensor x = values(rows_, width_, 1);
@@ -135,6 +160,12 @@ class Fused {
     const double rate = static_cast<double>(bytes) / device_seconds(device_, options_, run);
     report(options_, {what, rate * 1e-9, "GB/s", "device copy", copy_rate_ * 1e-9});
   }
+  void compared(const char* what, int64_t columns, const std::function<void(int64_t)>& fused,
+                const std::function<void(int64_t)>& apart) const {
+    const double work = 2e-12 * static_cast<double>(rows_) * static_cast<double>(width_) * static_cast<double>(columns);
+    const double whole = device_seconds(device_, options_, fused), parts = device_seconds(device_, options_, apart);
+    report(options_, {what, work / whole, "TFLOP/s", "gelu on its own", work / parts});
+  }
   template <class Arguments>
   void timed(const char* what, int64_t bytes, const char* name, CudaOperation<Arguments> CudaBackend::*operation,
              const Arguments& arguments) const {
@@ -153,6 +184,7 @@ void bench_fused_kernels(CudaDevice& device, const DeviceBenchOptions& options, 
   const Fused fused(device, options, copy_rate);
   fused.norm();
   fused.swiglu();
+  fused.gelu();
   fused.rope();
   fused.cross_entropy();
   fused.adamw();

@@ -69,6 +69,14 @@ ModelSpec alibi() {
   return spec;
 }
 
+// A few rows of the MLP at a time, and all of it again in backward.
+ModelSpec tiled_gpt2() {
+  ModelSpec spec = gpt2();
+  spec.recompute_layers = true;
+  spec.mlp_chunk = 13;
+  return spec;
+}
+
 struct Pass {
   double loss = 0.0, entropy = 0.0;
   std::map<std::string, std::vector<float>> gradients;
@@ -147,7 +155,7 @@ class DeviceModel : public ::testing::TestWithParam<int> {
     if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
   }
   static ModelSpec spec() {
-    const ModelSpec specs[] = {llama(), gpt2(), additive(), alibi()};
+    const ModelSpec specs[] = {llama(), gpt2(), additive(), alibi(), tiled_gpt2()};
     return specs[GetParam()];
   }
   static Pass on_device(DType type) {
@@ -157,7 +165,7 @@ class DeviceModel : public ::testing::TestWithParam<int> {
   }
 };
 // The emulator is slow under a sanitizer: there it is enough that all code runs once.
-INSTANTIATE_TEST_SUITE_P(Families, DeviceModel, kSanitized ? ::testing::Range(2, 4) : ::testing::Range(0, 4));
+INSTANTIATE_TEST_SUITE_P(Families, DeviceModel, kSanitized ? ::testing::Range(2, 5) : ::testing::Range(0, 5));
 
 TEST_P(DeviceModel, Fp32EqualsTheCpu) {
   const Pass cpu = run(spec(), DType::f32), cuda = on_device(DType::f32);

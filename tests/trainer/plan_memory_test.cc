@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "kernels/allocator.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/library.h"
 #include "parallel/inproc_comm.h"
 #include "tests/parity/parity_case.h"
 #include "tests/sanitized.h"
@@ -129,6 +131,34 @@ TEST_P(PlannedMemory, PeakOfAStep) {
     RecordProperty("ratio_" + std::to_string(vocab), std::to_string(ratio));
     printf("%-24s vocabulary %4d  planned / measured %.3f  (%s)\n", GetParam().name, static_cast<int>(vocab), ratio,
            plan.moment);
+  }
+}
+
+// In bf16 on a device GELU is part of the products of the MLP, and backward holds one hidden layer less. A hidden layer
+// wide enough for the tolerance to see it.
+TEST(PlannedDeviceMemory, GeluInBf16) {
+  if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
+  for (const char* chunk : {"train.mlp_chunk=off", "train.mlp_chunk=300"}) {
+    const MemoryLayout layout{
+        "gelu_bf16",
+        1,
+        {"model.mlp=gelu", "model.norm=layer", "model.bias=true", "model.mlp_width=768", "model.layers=1",
+         "optim.name=sgd", "train.loss_chunk=16", "train.precision=bf16", chunk}};
+    const Config config = config_of(layout, 300);
+    DatasetFiles files;
+    files.train = {probe_corpus(generated_corpus())};
+    CudaDevice device(0);
+    const CudaScope scope(device);
+    const auto world = make_self_communicator();
+    LayoutTrainer trainer(*world, config, files);
+    device.reset_peak();
+    trainer.accumulate();
+    const auto measured = static_cast<double>(device.memory().peak_bytes);
+    const MemoryPlan plan = memory_plan(config, resolve_layout(config, 1), 300, kMixedPrecision);
+    EXPECT_EQ(plan.moment, std::string("mlp backward"));
+    const double ratio = static_cast<double>(plan.expected()) / measured;
+    EXPECT_NEAR(ratio, 1.0, 0.05) << chunk << ": planned " << plan.expected() << ", measured " << measured;
+    printf("%-24s %s  planned / measured %.3f  (%s)\n", layout.name, chunk, ratio, plan.moment);
   }
 }
 
