@@ -28,7 +28,7 @@
 namespace farsight {
 
 // Changes whenever a structure or function below changes.
-inline constexpr uint32_t kCudaAbi = 2;
+inline constexpr uint32_t kCudaAbi = 3;
 
 using CudaStream = struct CudaStreamTag*;
 using CudaEvent = struct CudaEventTag*;
