@@ -1,28 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "parallel/device_choice.h"
 
-#include <algorithm>
-#include <array>
-#include <cstring>
 #include <map>
 #include <utility>
 
 #include "kernels/error.h"
 #include "parallel/mpi_comm.h"
+#include "parallel/text_exchange.h"
 
 namespace farsight {
 namespace {
-
-// Names as they travel: what is longer is cut on all ranks alike.
-struct Record {
-  std::array<char, 256> host{};
-  std::array<char, 32> bus_id{};
-};
-
-template <size_t n>
-void put(std::array<char, n>& to, const std::string& text) {
-  std::memcpy(to.data(), text.data(), std::min(text.size(), n - 1));
-}
 
 // "0 and 1", "0, 2 and 5"
 std::string list_of(const std::vector<size_t>& ranks) {
@@ -50,14 +37,11 @@ CommunicatorChoice choose_between(std::span<const RankDevice> ranks) {
 }
 
 std::vector<RankDevice> gather_devices(Communicator& world, const RankDevice& own) {
-  Record mine;
-  put(mine.host, own.host);
-  put(mine.bus_id, own.bus_id);
-  std::vector<Record> all(static_cast<size_t>(world.size()));
-  const std::vector<int64_t> bytes(all.size(), static_cast<int64_t>(sizeof(Record)));
-  world.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)), bytes);
   std::vector<RankDevice> devices;
-  for (const Record& record : all) devices.push_back({record.host.data(), record.bus_id.data()});
+  for (const std::string& text : gather_texts(world, own.host + '\n' + own.bus_id)) {
+    const size_t end = text.find('\n');
+    devices.push_back({text.substr(0, end), text.substr(end + 1)});
+  }
   return devices;
 }
 

@@ -10,7 +10,7 @@
 #include "kernels/error.h"
 #include "parallel/agree.h"
 #include "parallel/mpi_comm.h"
-#include "trainer/checkpoint/text_exchange.h"
+#include "parallel/text_exchange.h"
 
 namespace farsight {
 namespace {

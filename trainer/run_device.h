@@ -24,7 +24,7 @@ DType value_type(const Config& config);
 // "auto", "cpu", "cuda" of a --device option; Error{usage} for anything else.
 DeviceChoice parse_device(std::string_view text);
 
-// What the host of a rank has for it.
+// What the host of a rank has for it; which device it takes (RankDevice) is known when one is open.
 struct RankDevices {
   std::string host;
   int64_t devices = 0;

@@ -82,6 +82,7 @@ struct QueryShared {
   float scratch[TileShape<T>::kWarps][16 * (kColumns + 1)];
   float y[kWidth];
   float dy[TileShape<T>::kWarps][kWidth];
+  TileSearch<Side::queries, kColumns> search;
 };
 
 template <class T, int kWidth, Score kScore>
@@ -93,7 +94,6 @@ struct QueryBackward {
   const CudaAttention& a;
   Shared& shared;
   int64_t b, h, first;
-  CudaRowBounds bounds;
   QueryRow rows[2];
   float dq[kWidth / 8][4];
   float dy[kScore == Score::additive ? kWidth / 8 : 1][4];
@@ -101,16 +101,6 @@ struct QueryBackward {
   __device__ QueryBackward(const CudaAttentionBackward& arguments, Shared& memory)
       : f(arguments), a(arguments.a), shared(memory), b(blockIdx.z), h(blockIdx.y) {
     first = int64_t{gridDim.x - 1 - blockIdx.x} * kRows;  // the long ones first
-    bounds = row_bounds(a.q_bounds, b, a.q_tokens, first, kRows);
-  }
-
-  __device__ TileVisibility visibility(int64_t tile) const {
-    return tile_visibility(a, bounds, row_bounds(a.k_bounds, b, a.k_tokens, tile * kColumns, kColumns));
-  }
-  __device__ int64_t next_tile(int64_t tile) const {
-    const int64_t tiles = ceil_div(a.k_tokens, kColumns);
-    while (tile < tiles && !visibility(tile).any) ++tile;
-    return tile;
   }
 
   __device__ void load_keys(int64_t tile, int buffer) {
@@ -125,7 +115,7 @@ struct QueryBackward {
 
   __device__ void tile(int64_t index, int buffer) {
     const T* q = shared.q + warp_index() * 16 * Shared::kStride;
-    const bool masked = !visibility(index).all || (index + 1) * kColumns > a.k_tokens;
+    const bool masked = !shared.search.visibility(index).all || (index + 1) * kColumns > a.k_tokens;
     float s[kTiles][4] = {}, dp[kTiles][4] = {};
     if constexpr (kScore == Score::additive) {
       additive_scores<T, kWidth>(s, q, shared.k[buffer], shared.y, a.width);
@@ -172,6 +162,7 @@ struct QueryBackward {
   }
 
   __device__ void run() {
+    if (threadIdx.x == 0) shared.search.begin(a, b, first, kRows);
     if constexpr (kScore == Score::additive) {
       for (int c = static_cast<int>(threadIdx.x); c < a.width; c += static_cast<int>(blockDim.x)) {
         shared.y[c] = to_float(static_cast<const T*>(a.score_vectors)[h * a.width + c]);
@@ -186,8 +177,9 @@ struct QueryBackward {
     for (int half = 0; half < 2; ++half) rows[half] = query_row(f, b, h, own + lane_group() + 8 * half);
     for (auto& row : dq) row[0] = row[1] = row[2] = row[3] = 0.0F;
     for (auto& row : dy) row[0] = row[1] = row[2] = row[3] = 0.0F;
+    __syncthreads();
     for_tiles(
-        ceil_div(a.k_tokens, kColumns), [this](int64_t from) { return next_tile(from); },
+        ceil_div(a.k_tokens, kColumns), [this](int64_t from) { return shared.search.next(from); },
         [this](int64_t at, int buffer) { load_keys(at, buffer); },
         [this](int64_t at, int buffer) { tile(at, buffer); });
     store_rows<kWidth>(dq, kScore == Score::additive ? 1.0F : a.scale, f.dq, f.gradient_type,
@@ -216,6 +208,7 @@ struct KeyShared {
   QueryRow columns[2][kColumns];
   float scratch[TileShape<T>::kWarps][16 * (kColumns + 1)];
   float y[2][kWidth];
+  TileSearch<Side::keys, kColumns> search;
 };
 
 template <class T, int kWidth, Score kScore>
@@ -227,7 +220,6 @@ struct KeyBackward {
   const CudaAttention& a;
   Shared& shared;
   int64_t b, kv_head, first, group, tiles;
-  CudaRowBounds bounds;
   Place rows[2];
   bool inside[2];
   float dk[kWidth / 8][4], dv[kWidth / 8][4];
@@ -237,18 +229,9 @@ struct KeyBackward {
     first = int64_t{blockIdx.x} * kRows;
     group = a.heads / a.kv_heads;
     tiles = ceil_div(a.q_tokens, kColumns);
-    bounds = row_bounds(a.k_bounds, b, a.k_tokens, first, kRows);
   }
 
   __device__ int64_t head(int64_t step) const { return kv_head * group + step / tiles; }
-  __device__ TileVisibility visibility(int64_t step) const {
-    return tile_visibility(a, row_bounds(a.q_bounds, b, a.q_tokens, step % tiles * kColumns, kColumns), bounds);
-  }
-  // Steps go through the tiles of one head after another.
-  __device__ int64_t next_step(int64_t step) const {
-    while (step < group * tiles && !visibility(step).any) ++step;
-    return step;
-  }
 
   __device__ void load_queries(int64_t step, int buffer) {
     const int64_t h = head(step), at = step % tiles * kColumns;
@@ -268,7 +251,7 @@ struct KeyBackward {
 
   __device__ void step(int64_t index, int buffer) {
     const T* k = shared.k + warp_index() * 16 * Shared::kStride;
-    const bool masked = !visibility(index).all || first + kRows > a.k_tokens;
+    const bool masked = !shared.search.visibility(index % tiles).all || first + kRows > a.k_tokens;
     float s[kTiles][4] = {}, dp[kTiles][4] = {};
     if constexpr (kScore == Score::additive) {
       additive_scores<T, kWidth>(s, k, shared.q[buffer], shared.y[buffer], a.width);
@@ -295,6 +278,7 @@ struct KeyBackward {
   }
 
   __device__ void run() {
+    if (threadIdx.x == 0) shared.search.begin(a, b, first, kRows);
     load_tile<T, kWidth>(tile_source<T>(a.k, b, a.k_tokens, a.k_stride, kv_head, a.width), first, kRows, shared.k);
     load_tile<T, kWidth>(tile_source<T>(a.v, b, a.k_tokens, a.v_stride, kv_head, a.value_width), first, kRows,
                          shared.v);
@@ -309,8 +293,9 @@ struct KeyBackward {
     }
     for (auto& row : dk) row[0] = row[1] = row[2] = row[3] = 0.0F;
     for (auto& row : dv) row[0] = row[1] = row[2] = row[3] = 0.0F;
+    __syncthreads();
     for_tiles(
-        group * tiles, [this](int64_t from) { return next_step(from); },
+        group * tiles, [this](int64_t from) { return shared.search.next_step(from, group); },
         [this](int64_t at, int buffer) { load_queries(at, buffer); },
         [this](int64_t at, int buffer) { step(at, buffer); });
     store_rows<kWidth>(dk, kScore == Score::additive ? 1.0F : a.scale, f.dk, f.gradient_type,

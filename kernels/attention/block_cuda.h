@@ -8,16 +8,22 @@
 
 namespace farsight {
 
-// Smallest and largest position and document of kCudaBoundRows consecutive rows.
-inline constexpr int64_t kCudaBoundRows = 32;
-struct CudaRowBounds {
+// Smallest and largest position and document of some consecutive rows: of kCudaBoundRows each, and after these of
+// kCudaGroupRows each, so that long runs of empty tiles are passed quickly.
+inline constexpr int64_t kCudaBoundRows = 32, kCudaGroupRows = 1024;
+struct alignas(16) CudaRowBounds {
   int32_t position_min, position_max, document_min, document_max;
 };
+constexpr int64_t cuda_fine_bounds(int64_t tokens) { return (tokens + kCudaBoundRows - 1) / kCudaBoundRows; }
+// Both kinds, of one sample.
+constexpr int64_t cuda_bounds(int64_t tokens) {
+  return cuda_fine_bounds(tokens) + (tokens + kCudaGroupRows - 1) / kCudaGroupRows;
+}
 struct CudaAttentionBounds {
   int64_t batch, tokens;
   const int32_t* positions;  // [B, T]
   const int32_t* documents;  // [B, T] or null
-  CudaRowBounds* bounds;     // [B, ceil(T / kCudaBoundRows)]
+  CudaRowBounds* bounds;     // [B, cuda_bounds(T)]
 };
 
 // Queries, keys and policies of one call. Tile kernels take score and value widths up to kCudaAttentionWidth.

@@ -16,8 +16,7 @@ const int32_t* ids(const Tensor& t) { return static_cast<const int32_t*>(t.raw()
 
 Tensor row_bounds(int64_t batch, int64_t tokens, const Tensor& positions, const Tensor& documents) {
   static_assert(sizeof(CudaRowBounds) == 4 * sizeof(int32_t));
-  const int64_t blocks = (tokens + kCudaBoundRows - 1) / kCudaBoundRows;
-  const Tensor bounds = Tensor::empty({batch, blocks, 4}, DType::i32, MemoryTag::attention);
+  const Tensor bounds = Tensor::empty({batch, cuda_bounds(tokens), 4}, DType::i32, MemoryTag::attention);
   const CudaAttentionBounds a{batch, tokens, ids(positions), ids(documents), static_cast<CudaRowBounds*>(bounds.raw())};
   cuda_device().run("attention bounds", &CudaBackend::attention_bounds, a);
   return bounds;

@@ -20,6 +20,7 @@ struct ForwardShared {
   ColumnPlaces<kColumns> places[2];
   float scratch[TileShape<T>::kWarps][16 * (kColumns + 1)];
   float y[kWidth];
+  TileSearch<Side::queries, kColumns> search;
 };
 
 // The rows of one thread: two of its warp's sixteen.
@@ -37,7 +38,6 @@ struct Forward {
   const CudaAttention& a;
   Shared& shared;
   int64_t b, h, first;  // sample, head, first query of the block
-  CudaRowBounds bounds;
   Place rows[2];
   bool inside[2];
   RowState state;
@@ -47,22 +47,12 @@ struct Forward {
       : f(arguments), a(arguments.a), shared(memory), b(blockIdx.z), h(blockIdx.y) {
     // The last queries first: under a causal mask they see most.
     first = int64_t{gridDim.x - 1 - blockIdx.x} * kRows;
-    bounds = row_bounds(a.q_bounds, b, a.q_tokens, first, kRows);
   }
 
   __device__ int64_t query(int half) const {
     return first + static_cast<int64_t>(threadIdx.x) / 32 * 16 + lane_group() + 8 * half;
   }
   __device__ int64_t statistic(int half) const { return (b * a.heads + h) * a.q_tokens + query(half); }
-
-  __device__ int64_t next_tile(int64_t tile) const {
-    const int64_t tiles = ceil_div(a.k_tokens, kColumns);
-    while (tile < tiles &&
-           !tile_visibility(a, bounds, row_bounds(a.k_bounds, b, a.k_tokens, tile * kColumns, kColumns)).any) {
-      ++tile;
-    }
-    return tile;
-  }
 
   __device__ void load_keys(int64_t tile, int buffer) {
     const int64_t kv_head = h / (a.heads / a.kv_heads);
@@ -166,9 +156,7 @@ struct Forward {
   }
 
   __device__ void tile(int64_t index, int buffer) {
-    const auto visibility =
-        tile_visibility(a, bounds, row_bounds(a.k_bounds, b, a.k_tokens, index * kColumns, kColumns));
-    const bool masked = !visibility.all || (index + 1) * kColumns > a.k_tokens;
+    const bool masked = !shared.search.visibility(index).all || (index + 1) * kColumns > a.k_tokens;
     float s[kTiles][4] = {};
     scores(s, buffer, index, masked);
     weigh(s, buffer);
@@ -214,6 +202,7 @@ struct Forward {
   }
 
   __device__ void run() {
+    if (threadIdx.x == 0) shared.search.begin(a, b, first, kRows);
     if constexpr (kScore == Score::additive) {
       for (int c = static_cast<int>(threadIdx.x); c < a.width; c += static_cast<int>(blockDim.x)) {
         shared.y[c] = to_float(static_cast<const T*>(a.score_vectors)[h * a.width + c]);
@@ -222,8 +211,9 @@ struct Forward {
     load_tile<T, kWidth>(tile_source<T>(a.q, b, a.q_tokens, a.q_stride, h, a.width), first, kRows, shared.q);
     commit_copies();
     load_state();
+    __syncthreads();
     for_tiles(
-        ceil_div(a.k_tokens, kColumns), [this](int64_t from) { return next_tile(from); },
+        ceil_div(a.k_tokens, kColumns), [this](int64_t from) { return shared.search.next(from); },
         [this](int64_t at, int buffer) { load_keys(at, buffer); },
         [this](int64_t at, int buffer) { tile(at, buffer); });
     store();
@@ -249,23 +239,6 @@ int forward(const CudaAttentionForward& f, CudaStream stream) {
   return general ? start(forward_kernel<T, kWidth, Score::dot_general>) : start(forward_kernel<T, kWidth, Score::dot>);
 }
 
-__global__ void bounds_kernel(CudaAttentionBounds a) {
-  const int64_t blocks = ceil_div(a.tokens, kCudaBoundRows);
-  for_elements<1>(a.batch, blocks, [&](int64_t b, int64_t block) {
-    const int64_t begin = b * a.tokens + block * kCudaBoundRows, last = b * a.tokens + a.tokens;
-    const int64_t end = begin + kCudaBoundRows < last ? begin + kCudaBoundRows : last;
-    CudaRowBounds r{INT32_MAX, INT32_MIN, INT32_MAX, INT32_MIN};
-    for (int64_t i = begin; i < end; ++i) {
-      const int32_t p = a.positions[i], d = a.documents == nullptr ? 0 : a.documents[i];
-      r.position_min = p < r.position_min ? p : r.position_min;
-      r.position_max = p > r.position_max ? p : r.position_max;
-      r.document_min = d < r.document_min ? d : r.document_min;
-      r.document_max = d > r.document_max ? d : r.document_max;
-    }
-    a.bounds[b * blocks + block] = r;
-  });
-}
-
 // A warp per row of [B, T, H].
 template <class T>
 __global__ void finish_kernel(CudaAttentionFinish a) {
@@ -289,11 +262,6 @@ __global__ void finish_kernel(CudaAttentionFinish a) {
 }
 
 }  // namespace
-
-int attention_bounds(const CudaAttentionBounds* a, CudaStream stream) {
-  return launch("attention bounds", bounds_kernel, element_blocks(a->batch, ceil_div(a->tokens, kCudaBoundRows), 1),
-                kElementThreads, 0, stream, *a);
-}
 
 int attention_forward(const CudaAttentionForward* f, CudaStream stream) {
   return with_type("attention", f->a.type, [&](auto element) {

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "kernels/attention/block_cuda.h"
+#include "kernels/attention/bounds_cuda.h"
 #include "kernels/cuda/mma_cuda.h"
 #include "kernels/cuda/reduce_cuda.h"
 #include "kernels/cuda/vector_cuda.h"
@@ -231,37 +231,6 @@ __device__ void additive_gradient(float (&acc)[kWidth / 8][4], float (&dy)[kWidt
       dy[n][i] += value;
     }
   }
-}
-
-// Bounds of rows [first, first + rows), `rows` a multiple of kCudaBoundRows.
-__device__ inline CudaRowBounds row_bounds(const CudaRowBounds* bounds, int64_t b, int64_t tokens, int64_t first,
-                                           int rows) {
-  const int64_t all = ceil_div(tokens, kCudaBoundRows), begin = first / kCudaBoundRows;
-  const int64_t end = begin + rows / kCudaBoundRows < all ? begin + rows / kCudaBoundRows : all;
-  CudaRowBounds r = bounds[b * all + begin];
-  for (int64_t i = begin + 1; i < end; ++i) {
-    const CudaRowBounds x = bounds[b * all + i];
-    r.position_min = x.position_min < r.position_min ? x.position_min : r.position_min;
-    r.position_max = x.position_max > r.position_max ? x.position_max : r.position_max;
-    r.document_min = x.document_min < r.document_min ? x.document_min : r.document_min;
-    r.document_max = x.document_max > r.document_max ? x.document_max : r.document_max;
-  }
-  return r;
-}
-
-// As kernels/attention/mask.h: whether a tile has visible pairs, and whether all of its pairs are visible.
-struct TileVisibility {
-  bool any, all;
-};
-__device__ inline TileVisibility tile_visibility(const CudaAttention& a, const CudaRowBounds& q,
-                                                 const CudaRowBounds& k) {
-  const int64_t smallest = int64_t{q.position_min} - k.position_max;
-  const int64_t largest = int64_t{q.position_max} - k.position_min;
-  const bool documents = a.q_documents != nullptr;
-  if (largest < a.low || smallest > a.high) return {false, false};
-  if (documents && (q.document_max < k.document_min || k.document_max < q.document_min)) return {false, false};
-  const bool one = q.document_min == q.document_max && k.document_min == k.document_max;
-  return {true, smallest >= a.low && largest <= a.high && (!documents || one)};
 }
 
 // A query or key as the policies see it.

@@ -29,7 +29,7 @@
 namespace farsight {
 
 // Changes whenever a structure or function below changes.
-inline constexpr uint32_t kCudaAbi = 4;
+inline constexpr uint32_t kCudaAbi = 5;
 
 using CudaStream = struct CudaStreamTag*;
 using CudaEvent = struct CudaEventTag*;

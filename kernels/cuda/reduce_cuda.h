@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums and maxima over the threads of a warp or a block, in a fixed order: equal bits on every run.
+// Sums, maxima and votes over the threads of a warp or a block, in a fixed order: equal bits on every run.
 #pragma once
 
 #include "kernels/cuda/dialect_cuda.h"
@@ -24,6 +24,12 @@ __device__ inline float warp_max(float value) {
     value = max_or_nan(value, __shfl_xor_sync(kWholeWarp, value, distance));
   }
   return value;
+}
+
+// The lowest lane of the warp that says yes, or 32 where none does.
+__device__ inline int lowest_lane(bool yes) {
+  const unsigned votes = __ballot_sync(kWholeWarp, yes);
+  return votes == 0 ? 32 : __ffs(static_cast<int>(votes)) - 1;
 }
 
 // Every thread gets the result. `scratch` has room for one value per warp; no thread may still be reading it.

@@ -2,6 +2,7 @@
 # Device code of the plugin. The emulator of tests/emulation compiles the same list.
 set(FARSIGHT_CUDA_KERNELS
   kernels/attention/backward_cuda.cu
+  kernels/attention/bounds_cuda.cu
   kernels/attention/forward_cuda.cu
   kernels/attention/merge_cuda.cu
   kernels/attention/sdpa_offsets_cuda.cu

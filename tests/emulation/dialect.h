@@ -40,6 +40,8 @@ template <class T>
 T __shfl_sync(unsigned, T value, int source) {
   return farsight::emulation::shuffle(value, source);
 }
+inline unsigned __ballot_sync(unsigned, bool yes) { return farsight::emulation::ballot(yes); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
 namespace farsight::cuda {
 

@@ -195,6 +195,16 @@ void warp_collective(const void* input, int input_bytes, void* output, int outpu
   sync_warp();
 }
 
+uint32_t ballot(bool yes) {
+  uint32_t votes = 0;
+  warp_collective(&yes, sizeof(yes), &votes, sizeof(votes), [](const std::byte* inputs, std::byte* outputs) {
+    uint32_t all = 0;
+    for (int lane = 0; lane < kLanes; ++lane) all |= std::to_integer<uint32_t>(inputs[lane]) << lane;
+    for (int lane = 0; lane < kLanes; ++lane) std::memcpy(outputs + sizeof(all) * lane, &all, sizeof(all));
+  });
+  return votes;
+}
+
 void add_copy(void* to, const void* from, int bytes, bool valid) {
   if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
     std::fprintf(stderr, "an asynchronous copy is not aligned\n");

@@ -44,6 +44,8 @@ T shuffle(T value, int source) {
   return result;
 }
 int lane_index();
+// Bit i: what lane i of the warp says. All lanes take part.
+uint32_t ballot(bool yes);
 
 // Asynchronous copies of this thread, in groups.
 void add_copy(void* to, const void* from, int bytes, bool valid);

@@ -73,5 +73,25 @@ TEST_F(AttentionOnDevice, EqualsTheOracleOnRandomLargerConfigurations) {
   }
 }
 
+// Many more tiles than a row sees: the search passes groups of them, before, between and behind the visible ones.
+TEST_F(AttentionOnDevice, EqualsTheOracleWhereMostTilesAreEmpty) {
+  if (kSanitized) return;
+  DenseAttention a;
+  a.queries = a.keys = 2500;
+  a.width = a.value_width = 4;
+  a.spec.window_left = 40;
+  a.query_documents.assign(2500, 0);
+  for (int32_t p = 0; p < 2500; ++p) a.query_positions.push_back(p < 1200 ? p : p < 1900 ? p + 5000 : p - 700);
+  a.key_documents = a.query_documents;
+  a.key_positions = a.query_positions;
+  for (const DType type : {DType::f32, DType::bf16}) {
+    auto c = filled_case(a, 3);
+    if (type == DType::bf16) round_values(c);
+    const auto errors = compare_with_oracle(c, run_blocks(c, type));
+    EXPECT_LE(errors.forward, type == DType::bf16 ? 0.008 : 3e-6) << to_string(type);
+    EXPECT_LE(errors.backward, type == DType::bf16 ? 0.02 : 1e-5) << to_string(type);
+  }
+}
+
 }  // namespace
 }  // namespace farsight::testing

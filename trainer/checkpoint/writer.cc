@@ -13,10 +13,10 @@
 
 #include "kernels/error.h"
 #include "parallel/agree.h"
+#include "parallel/text_exchange.h"
 #include "trainer/checkpoint/background_job.h"
 #include "trainer/checkpoint/checkpoint_directory.h"
 #include "trainer/checkpoint/commit.h"
-#include "trainer/checkpoint/text_exchange.h"
 
 namespace farsight {
 namespace {

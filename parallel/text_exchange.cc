@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "trainer/checkpoint/text_exchange.h"
+#include "parallel/text_exchange.h"
 
 #include <array>
 #include <numeric>
