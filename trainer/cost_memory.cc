@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/offload.h"
 #include "trainer/cost_model.h"
 #include "trainer/rank_shape.h"
 
@@ -33,9 +34,13 @@ class Activations {
         rank_(config, layout, vocab),
         precision_(precision),
         parameters_(parameters),
-        recompute_(config.train.recompute != RecomputeChoice::none) {}
+        recompute_(config.train.recompute != RecomputeChoice::none),
+        // bf16 means a device; on the CPU they stay where they are.
+        offloads_(recompute_ && config.train.offload == OffloadChoice::activations && precision.activation == 2) {}
 
   std::vector<Moment> moments() const;
+  // Bytes of layer inputs that wait in host memory; the first layer has a residual only, the others a branch too.
+  int64_t offloaded() const { return offloads_ ? (2 * rank_.layers - 1) * between() * precision_.activation : 0; }
 
  private:
   int64_t between() const { return rank_.own_rows * rank_.width; }  // one tensor between blocks
@@ -61,7 +66,7 @@ class Activations {
   RankShape rank_;
   Precision precision_;
   const RankParameters& parameters_;
-  bool recompute_;
+  bool recompute_, offloads_;
 };
 
 // q k v, the output, log-sum-exp, positions and documents of the rows; with dealt heads both forms of the output, and
@@ -106,7 +111,9 @@ Amounts Activations::attention_saved(const ContextShape& c) const {
 Amounts Activations::model_kept() const {
   Amounts kept = pass_kept();
   if (recompute_) {
-    kept.elements += (2 * rank_.layers + 1) * between();
+    // Of what is offloaded, one value that is used and those under way are here.
+    const int64_t inputs = 2 * rank_.layers + 1;
+    kept.elements += (offloads_ ? std::min(inputs, kOffloadAhead + 1) : inputs) * between();
     for (const SchemeCount& s : context_schemes(config_)) {
       const Amounts saved = attention_saved(ContextShape(rank_, s.scheme));
       kept = kept + Amounts{s.layers * saved.elements, s.layers * saved.bytes};
@@ -253,8 +260,10 @@ MemoryPlan memory_plan(const Config& config, const RunLayout& layout, int64_t vo
   states.gradients = (stage >= 2 ? parameters.shard : parameters.slab) * precision.gradient;
   states.optimizer = parameters.shard * (optimizer_bytes(config) + precision.master);
   states.data = data_bytes(config, layout);
+  const Activations activations(config, layout, vocab, precision, parameters);
+  states.offloaded = activations.offloaded();
   MemoryPlan fullest;
-  for (const Moment& moment : Activations(config, layout, vocab, precision, parameters).moments()) {
+  for (const Moment& moment : activations.moments()) {
     MemoryPlan plan = states;
     plan.moment = moment.name;
     plan.weights += moment.weights * precision.weight;

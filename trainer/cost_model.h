@@ -73,6 +73,7 @@ struct MemoryPlan {
   int64_t exchange = 0;     // in transit between ranks
   int64_t data = 0;         // batches read ahead
   int64_t slack = 0;        // 5 %
+  int64_t offloaded = 0;    // beside all this, in host memory: inputs of recomputed layers of a rank on a device
   const char* moment = "";  // "loss", "mlp backward" ...
   int64_t expected() const { return weights + gradients + optimizer + activations + working + loss + exchange + data; }
   int64_t total() const { return expected() + slack; }

@@ -66,7 +66,9 @@ std::string memory_section(const MemoryPlan& memory) {
   if (memory.loss > 0) text += row("loss chunk", size_text(memory.loss));
   if (memory.exchange > 0) text += row("in transit", size_text(memory.exchange));
   text += row("data read ahead", size_text(memory.data)) + row("slack, 5 %", size_text(memory.slack));
-  return text + row("total", size_text(memory.total()));
+  text += row("total", size_text(memory.total()));
+  if (memory.offloaded > 0) text += row("in host memory", size_text(memory.offloaded));
+  return text;
 }
 
 std::string traffic_section(const TrafficPlan& traffic) {
@@ -150,6 +152,7 @@ std::string plan_json(const Config& config, const Plan& plan) {
   json["memory_bytes"] = {{"weights", m.weights},         {"gradients", m.gradients}, {"optimizer", m.optimizer},
                           {"activations", m.activations}, {"working", m.working},     {"loss", m.loss},
                           {"exchange", m.exchange},       {"data", m.data},           {"slack", m.slack},
+                          {"offloaded", m.offloaded},
                           {"total", m.total()},           {"moment", m.moment}};
   json["flops"] = {
       {"visible_keys", plan.visible_keys}, {"per_token", plan.flops_per_token}, {"per_step", plan.flops_per_step}};

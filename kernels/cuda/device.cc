@@ -113,8 +113,7 @@ CudaDevice::CudaDevice(int32_t index) : backend_(usable_backend()), index_(index
 
 CudaDevice::~CudaDevice() {
   backend_.stream_synchronize(stream_);
-  for (auto& upload : uploads_) backend_.event_destroy(upload.event);
-  for (CudaEvent event : spare_events_) backend_.event_destroy(event);
+  for (CudaEvent event : events_) backend_.event_destroy(event);
   backend_.stream_destroy(stream_);
 }
 
@@ -134,6 +133,7 @@ CudaEvent CudaDevice::take_event() {
   CudaEvent event = nullptr;
   if (spare_events_.empty()) {
     check("making an event", backend_.event_create(&event));
+    events_.push_back(event);
   } else {
     event = spare_events_.back();
     spare_events_.pop_back();

@@ -123,6 +123,7 @@ class CudaDevice {
   std::deque<Staged> uploads_;
   int64_t staged_bytes_ = 0;
   std::optional<Recording> recording_;
+  std::vector<CudaEvent> events_;  // all that were made: what an exception leaves behind is destroyed with the device
   std::deque<CudaEvent> spare_events_;
   std::map<const void*, std::function<void()>> watches_;
 };

@@ -162,6 +162,35 @@ TEST(PlannedDeviceMemory, GeluInBf16) {
   }
 }
 
+// Inputs of recomputed layers wait in host memory, all but those that are used or under way.
+TEST(PlannedDeviceMemory, Offload) {
+  if (kSanitized) GTEST_SKIP() << "the same bytes, slowly";
+  if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
+  for (const char* recompute : {"train.recompute=layer", "train.recompute=attn"}) {
+    const MemoryLayout layout{
+        "offload_bf16",
+        1,
+        {"model.layers=8", "optim.name=sgd", "train.loss_chunk=16", "train.precision=bf16", "train.offload=activations",
+         "train.mlp_chunk=64", recompute}};
+    const Config config = config_of(layout, 300);
+    DatasetFiles files;
+    files.train = {probe_corpus(generated_corpus())};
+    CudaDevice device(0);
+    const CudaScope scope(device);
+    const auto world = make_self_communicator();
+    LayoutTrainer trainer(*world, config, files);
+    trainer.accumulate();
+    device.reset_peak();
+    const StepResult result = trainer.accumulate();
+    const auto measured = static_cast<double>(device.memory().peak_bytes);
+    const MemoryPlan plan = memory_plan(config, resolve_layout(config, 1), 300, kMixedPrecision);
+    EXPECT_EQ(plan.offloaded, result.offloaded_peak) << recompute;
+    const double ratio = static_cast<double>(plan.expected()) / measured;
+    EXPECT_NEAR(ratio, 1.0, 0.05) << recompute << ": planned " << plan.expected() << ", measured " << measured;
+    printf("%-24s %s  planned / measured %.3f  (%s)\n", layout.name, recompute, ratio, plan.moment);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Layouts, PlannedMemory, testing::ValuesIn(measured_layouts()), name_of);
 INSTANTIATE_TEST_SUITE_P(Even, PlannedElements, testing::ValuesIn(kLayouts), name_of);
 INSTANTIATE_TEST_SUITE_P(Uneven, PlannedElements, testing::ValuesIn(kUneven), name_of);
