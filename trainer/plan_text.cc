@@ -152,8 +152,7 @@ std::string plan_json(const Config& config, const Plan& plan) {
   json["memory_bytes"] = {{"weights", m.weights},         {"gradients", m.gradients}, {"optimizer", m.optimizer},
                           {"activations", m.activations}, {"working", m.working},     {"loss", m.loss},
                           {"exchange", m.exchange},       {"data", m.data},           {"slack", m.slack},
-                          {"offloaded", m.offloaded},
-                          {"total", m.total()},           {"moment", m.moment}};
+                          {"offloaded", m.offloaded},     {"total", m.total()},       {"moment", m.moment}};
   json["flops"] = {
       {"visible_keys", plan.visible_keys}, {"per_token", plan.flops_per_token}, {"per_step", plan.flops_per_step}};
   const TrafficPlan& t = plan.traffic;

@@ -167,11 +167,10 @@ TEST(PlannedDeviceMemory, Offload) {
   if (kSanitized) GTEST_SKIP() << "the same bytes, slowly";
   if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
   for (const char* recompute : {"train.recompute=layer", "train.recompute=attn"}) {
-    const MemoryLayout layout{
-        "offload_bf16",
-        1,
-        {"model.layers=8", "optim.name=sgd", "train.loss_chunk=16", "train.precision=bf16", "train.offload=activations",
-         "train.mlp_chunk=64", recompute}};
+    const MemoryLayout layout{"offload_bf16",
+                              1,
+                              {"model.layers=8", "optim.name=sgd", "train.loss_chunk=16", "train.precision=bf16",
+                               "train.offload=activations", "train.mlp_chunk=64", recompute}};
     const Config config = config_of(layout, 300);
     DatasetFiles files;
     files.train = {probe_corpus(generated_corpus())};
