@@ -76,4 +76,25 @@ Var dropout(Tape& tape, const Var& x, const DropoutSite& site) {
   return out;
 }
 
+Var add_dropout(Tape& tape, const Var& x, const Var& residual, const DropoutSite& site) {
+  expect_shape("add_dropout", "x", x.value(), residual.shape());
+  DropoutDraw draw("add_dropout", &site, x.value().rows());
+  const Tensor sum = residual.value().clone();
+  draw.active() ? dropout_rows(draw, x.value(), sum, /*add=*/true) : add_rows(x.value(), sum);
+  const Var out = tape.variable(sum, {x, residual});
+  tape.record(out, {}, [x, residual, out, draw = std::move(draw)] {
+    if (x.requires_grad()) {
+      const Gradient dx = x.begin_gradient();
+      const bool add = dx.beta != 0.0F;
+      if (draw.active()) {
+        dropout_rows(draw, out.grad(), dx.tensor, add);
+      } else {
+        add ? add_rows(out.grad(), dx.tensor) : copy_rows(out.grad(), dx.tensor);
+      }
+    }
+    give_gradient(residual, out.grad());
+  });
+  return out;
+}
+
 }  // namespace farsight

@@ -30,4 +30,8 @@ struct DropoutSite {
 // Throws Error{internal} if the site does not describe N rows or p is outside [0, 1).
 Var dropout(Tape& tape, const Var& x, const DropoutSite& site);
 
+// residual + dropout(x), both [N, C]; contiguous. Holds nothing until backward. The sum has the bits of that in
+// norm_residual (norm.h), which is to be preferred where a norm follows at once.
+Var add_dropout(Tape& tape, const Var& x, const Var& residual, const DropoutSite& site);
+
 }  // namespace farsight

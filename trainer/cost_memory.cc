@@ -39,8 +39,8 @@ class Activations {
         offloads_(recompute_ && config.train.offload == OffloadChoice::activations && precision.activation == 2) {}
 
   std::vector<Moment> moments() const;
-  // Bytes of layer inputs that wait in host memory; the first layer has a residual only, the others a branch too.
-  int64_t offloaded() const { return offloads_ ? (2 * rank_.layers - 1) * between() * precision_.activation : 0; }
+  // Bytes of layer inputs that wait in host memory.
+  int64_t offloaded() const { return offloads_ ? rank_.layers * between() * precision_.activation : 0; }
 
  private:
   int64_t between() const { return rank_.own_rows * rank_.width; }  // one tensor between blocks
@@ -111,9 +111,10 @@ Amounts Activations::attention_saved(const ContextShape& c) const {
 Amounts Activations::model_kept() const {
   Amounts kept = pass_kept();
   if (recompute_) {
-    // Of what is offloaded, one value that is used and those under way are here.
-    const int64_t inputs = 2 * rank_.layers + 1;
-    kept.elements += (offloads_ ? std::min(inputs, kOffloadAhead + 1) : inputs) * between();
+    // The input of each layer and what leaves the last one; of what is offloaded, the values that are used or under
+    // way.
+    const int64_t inputs = rank_.layers + 2;
+    kept.elements += (offloads_ ? std::min(inputs, kOffloadAhead) : inputs) * between();
     for (const SchemeCount& s : context_schemes(config_)) {
       const Amounts saved = attention_saved(ContextShape(rank_, s.scheme));
       kept = kept + Amounts{s.layers * saved.elements, s.layers * saved.bytes};
@@ -226,7 +227,7 @@ std::vector<Moment> Activations::moments() const {
     Amounts kept = model_kept();
     if (recompute_) {  // a layer replayed, its output again, but not what it saved
       const Amounts saved = attention_saved(c);
-      kept = kept + layer_kept(c) + Amounts{between() - saved.elements, -saved.bytes};
+      kept = kept + layer_kept(c) + Amounts{-saved.elements, -saved.bytes};
     }
     add_mlp(out, kept);
     add_attention(out, kept, c);

@@ -153,13 +153,17 @@ LanguageModel::Stream LanguageModel::block(Tape& tape, size_t index, const Strea
 
 LanguageModel::Stream LanguageModel::recomputed_block(Tape& tape, size_t index, const Stream& in,
                                                       const std::shared_ptr<const PassState>& state, Var* entropy) {
-  std::vector<Var> inputs{in.residual};
-  if (in.branch.defined()) inputs.push_back(in.branch);
+  Var input = in.residual;
+  if (in.branch.defined()) {
+    const auto keys = state->keys(index - 1, Site::mlp_residual);
+    input = add_dropout(tape, in.branch, in.residual, state->dropout(spec_.dropout, keys));
+    in.branch.drop_value();
+    in.residual.drop_value();
+  }
   const auto saved = spec_.keep_attention ? std::make_shared<AttentionSaved>() : nullptr;
-  auto outs = tape.recompute(inputs, [this, index, state, saved](Tape& segment, const std::vector<Var>& given) {
+  auto outs = tape.recompute({input}, [this, index, state, saved](Tape& segment, const std::vector<Var>& given) {
     Var rows;
-    const Stream in_segment{given.size() > 1 ? given[1] : Var(), given[0]};
-    const Stream result = block(segment, index, in_segment, *state, &rows, saved.get());
+    const Stream result = block(segment, index, {Var(), given[0]}, *state, &rows, saved.get());
     std::vector<Var> values{result.branch, result.residual};
     if (rows.defined()) values.push_back(rows);
     return values;

@@ -120,6 +120,7 @@ class LanguageModel {
   Var embed(Tape& tape, const PassState& state);
   Stream block(Tape& tape, size_t index, const Stream& in, const PassState& state, Var* entropy,
                AttentionSaved* saved = nullptr);
+  // One value goes in, the branch added to the residual: it is what waits for backward.
   Stream recomputed_block(Tape& tape, size_t index, const Stream& in, const std::shared_ptr<const PassState>& state,
                           Var* entropy);
   Var attention_branch(Tape& tape, size_t index, const Var& x, const PassState& state, Var* entropy,

@@ -2,6 +2,7 @@
 #include "kernels/dropout.h"
 
 #include "kernels/error.h"
+#include "kernels/norm.h"
 #include "kernels/random.h"
 #include "tests/kernels/gradient_check.h"
 
@@ -39,6 +40,42 @@ TEST_P(Dropout, MaskIsTheDefinitionForwardAndBackward) {
       EXPECT_EQ(to_vec(y.value()), expected);
       tape.backward(weighted_sum(tape, {y}, {Vec(expected.size(), 1.0)}));
       EXPECT_EQ(to_vec(x.grad()), expected);
+    }
+  }
+}
+
+// The residual has the bits that norm_residual gives it; the gradient goes to it whole and to the branch through the
+// same mask, added to what others have contributed.
+TEST_P(Dropout, AddedToAResidualHasTheBitsOfNormResidual) {
+  const std::vector<uint64_t> keys = {site_key(1, 2, 3, 4, Site::mlp_residual)};
+  const std::vector<int32_t> positions = {0, 5, 9, 7, 1};
+  for (const double p : {0.0, 0.3}) {
+    for (const int64_t cols : {4, 31, 64}) {
+      const DropoutSite site{p, keys, ids(positions), 5, 0};
+      const auto n = static_cast<size_t>(5 * cols);
+      const Tensor branch = to_tensor(random_vec(1, 5 * cols), {5, cols}, 1),
+                   stream = to_tensor(random_vec(2, 5 * cols), {5, cols});
+      const Vec dy = random_vec(3, 5 * cols), more = random_vec(4, 5 * cols);
+      ParameterStore store;
+      Parameter& weight = add_parameter(store, "norm", {cols});
+      allocate(store);
+      Tape tape;
+      const Var x = tape.input(branch, true), residual = tape.input(stream, true);
+      const Var y = add_dropout(tape, x, residual, site);
+      Tape other(/*recording=*/false);
+      const auto fused =
+          norm_residual(other, other.input(branch), other.input(stream), weight, nullptr, NormKind::rms, 1e-5F, &site);
+      EXPECT_EQ(to_vec(y.value()), to_vec(fused.residual.value())) << cols;
+      tape.backward(weighted_sum(tape, {y, x, residual}, {dy, more, more}));
+      Vec dx(n), dresidual(n);
+      for (size_t i = 0; i < n; ++i) {
+        const auto row = i / static_cast<size_t>(cols), column = i % static_cast<size_t>(cols);
+        const double f = p == 0.0 ? 1.0 : factor(keys[0], positions[row], static_cast<int64_t>(column), p);
+        dx[i] = f * dy[i] + more[i];
+        dresidual[i] = dy[i] + more[i];
+      }
+      expect_close(to_vec(x.grad()), dx, 1e-6, "branch");
+      expect_close(to_vec(residual.grad()), dresidual, 1e-6, "residual");
     }
   }
 }
