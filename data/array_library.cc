@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arrays that only libhdf5 can decode (filtered, compact, foreign byte order), read by whole chunks under its lock.
 #include <algorithm>
+#include <array>
 #include <list>
 
 #include "data/array_reader.h"
-#include "data/corpus_check.h"
+#include "data/array_check.h"
 #include "data/hdf5.h"
 #include "kernels/error.h"
 
@@ -15,8 +16,10 @@ namespace {
 constexpr size_t kKeptChunks = 10;
 constexpr int64_t kUnchunkedBlock = 1 << 18;  // elements
 
-hid_t native_type(int width, bool is_signed) {
-  switch (width) {
+hid_t native_type(const ArrayDescriptor& array) {
+  if (array.is_float) return array.width == 4 ? H5T_NATIVE_FLOAT : H5T_NATIVE_DOUBLE;
+  const bool is_signed = array.is_signed;
+  switch (array.width) {
     case 1:
       return is_signed ? H5T_NATIVE_INT8 : H5T_NATIVE_UINT8;
     case 2:
@@ -33,7 +36,8 @@ class LibraryArray : public ArrayReader {
   LibraryArray(const std::string& file, const ArrayDescriptor& array)
       : context_{.file = file, .kind = ErrorKind::data},
         array_(array),
-        block_(array.chunk > 0 ? array.chunk : kUnchunkedBlock) {
+        columns_(std::max<int64_t>(1, array.columns)),
+        block_(array.chunk > 0 ? array.chunk : std::max<int64_t>(1, kUnchunkedBlock / columns_) * columns_) {
     const h5::Lock lock;  // outlives the handles below, also when something throws
     h5::Handle opened = h5::open_file(context_);
     h5::Handle dataset = h5::open_dataset(context_, opened.get(), array.path);
@@ -88,13 +92,15 @@ class LibraryArray : public ArrayReader {
 
   std::vector<std::byte> decode(int64_t index) {
     const h5::Lock lock;
-    const auto start = static_cast<hsize_t>(index * block_);
-    const auto extent = static_cast<hsize_t>(std::min(block_, array_.size - index * block_));
-    std::vector<std::byte> bytes(extent * static_cast<size_t>(array_.width));
-    const h5::Handle memory(H5Screate_simple(1, &extent, nullptr), H5Sclose);
+    const int64_t elements = std::min(block_, array_.size - index * block_);
+    const int rank = array_.columns > 0 ? 2 : 1;
+    const std::array<hsize_t, 2> start{static_cast<hsize_t>(index * block_ / columns_), 0};
+    const std::array<hsize_t, 2> extent{static_cast<hsize_t>(elements / columns_), static_cast<hsize_t>(columns_)};
+    std::vector<std::byte> bytes(static_cast<size_t>(elements * array_.width));
+    const h5::Handle memory(H5Screate_simple(rank, extent.data(), nullptr), H5Sclose);
     const h5::Handle space(H5Dget_space(dataset_.get()), H5Sclose);
-    H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, &start, nullptr, &extent, nullptr);
-    context_.ok(H5Dread(dataset_.get(), native_type(array_.width, array_.is_signed), memory.get(), space.get(),
+    H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr);
+    context_.ok(H5Dread(dataset_.get(), native_type(array_), memory.get(), space.get(),
                         H5P_DEFAULT, bytes.data()),
                 array_.path, "cannot read");
     return bytes;
@@ -102,7 +108,8 @@ class LibraryArray : public ArrayReader {
 
   h5::Context context_;
   ArrayDescriptor array_;
-  int64_t block_;
+  int64_t columns_;
+  int64_t block_;  // elements, whole rows
   h5::Handle file_, dataset_;
   std::list<Block> blocks_;  // most recently used first
 };

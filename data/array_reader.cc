@@ -211,4 +211,28 @@ void IntegerArray::refuse_tokens(int64_t begin, int64_t count, int64_t vocabular
   fail(ErrorKind::data, "{}: '{}' changed while it was read", file_, array_.path);
 }
 
+const float* RealRows::load(int64_t begin, int64_t count) {
+  const int64_t first = begin * columns(), elements = count * columns();
+  if (begin < 0 || count < 0 || first > array_.size - elements) {
+    fail(ErrorKind::internal, "'{}': rows {}..{} of {}", array_.path, begin, begin + count, array_.size / columns());
+  }
+  const std::byte* raw = reader_->mapped();
+  if (raw != nullptr) {
+    raw += first * array_.width;
+    // An h5py file need not align its arrays.
+    if (array_.width == 4 && reinterpret_cast<uintptr_t>(raw) % alignof(float) == 0) {
+      return reinterpret_cast<const float*>(raw);
+    }
+  } else {
+    bytes_.resize(static_cast<size_t>(elements * array_.width));
+    reader_->read(first, elements, bytes_.data());
+    raw = bytes_.data();
+  }
+  values_.resize(static_cast<size_t>(elements));
+  for (size_t i = 0; i < values_.size(); ++i) {
+    values_[i] = array_.width == 4 ? load_as<float>(raw + i * 4) : static_cast<float>(load_as<double>(raw + i * 8));
+  }
+  return values_.data();
+}
+
 }  // namespace farsight

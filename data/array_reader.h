@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads ranges of one integer array of a data file, whatever its storage.
+// Reads ranges of one array of a data file, whatever its storage.
 #pragma once
 
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
-#include "data/corpus.h"
+#include "data/data_file.h"
 #include "data/file.h"
 
 namespace farsight {
@@ -56,6 +58,25 @@ class IntegerArray {
   std::unique_ptr<ArrayReader> reader_;
   ArrayDescriptor array_;
   std::vector<std::byte> buffer_;
+};
+
+// Rows of floating-point numbers, as f32.
+class RealRows {
+ public:
+  RealRows(const File& file, const ArrayDescriptor& array, DataIo io)
+      : reader_(open_array(file, array, io)), array_(array) {}
+  const ArrayDescriptor& descriptor() const { return array_; }
+  int64_t columns() const { return array_.columns; }
+  // Rows [begin, begin + count) as f32 [count, columns], valid until the next call: the mapped file itself where it can
+  // be.
+  const float* load(int64_t begin, int64_t count);
+  void will_need(int64_t begin, int64_t count) { reader_->will_need(begin * columns(), count * columns()); }
+
+ private:
+  std::unique_ptr<ArrayReader> reader_;
+  ArrayDescriptor array_;
+  std::vector<std::byte> bytes_;
+  std::vector<float> values_;
 };
 
 }  // namespace farsight

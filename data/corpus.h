@@ -20,6 +20,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/data_file.h"
+
 namespace farsight {
 
 // What the file says about the tokeniser that made it; ids are -1 where there is none.
@@ -32,26 +34,6 @@ struct TokenizerInfo {
   std::string json;          // tokenizer.json; empty for bytes. make_tokenizer(info) in tokenizer.h needs it
 };
 
-// Where the elements of an array lie in the file.
-enum class Storage : uint8_t {
-  contiguous,  // little-endian at `offset`: mapped or read without libhdf5
-  chunked,     // little-endian unfiltered chunks at `chunk_offsets`: read without libhdf5
-  library      // filtered, compact, other byte order or width: decoded by libhdf5
-};
-
-struct ArrayDescriptor {
-  std::string path;   // "/train/tokens"
-  int32_t width = 0;  // bytes of an element
-  bool is_signed = false;
-  int64_t size = 0;  // elements
-  Storage storage = Storage::contiguous;
-  int64_t offset = -1;                 // contiguous: file offset of element 0
-  int64_t chunk = 0;                   // chunked and library: elements of a chunk (0: not chunked)
-  std::vector<int64_t> chunk_offsets;  // chunked: file offset of every chunk
-  std::string head;                    // first bytes (at most 64): proves that another node sees the same file
-  std::optional<uint64_t> content_xxh3;
-};
-
 struct SplitDescriptor {
   std::string name;  // "train" | "valid" | "test"
   ArrayDescriptor tokens;
@@ -59,15 +41,8 @@ struct SplitDescriptor {
   int64_t bytes_of_text = -1;  // -1: the file does not say
 };
 
-struct CorpusDescriptor {
-  std::string file;
-  int64_t file_bytes = 0;
-  std::string uuid;
+struct CorpusDescriptor : DataFileInfo {
   TokenizerInfo tokenizer;
-  std::string licence;
-  std::vector<std::string> source_names;
-  std::string normalised;
-  bool sidecar = false;  // FILE.sum is present and names this uuid and size
   std::vector<SplitDescriptor> splits;
 
   // nullptr when there is no such split.
@@ -76,13 +51,6 @@ struct CorpusDescriptor {
   // write.
   std::string to_bytes() const;
   static CorpusDescriptor from_bytes(std::string_view bytes);
-};
-
-// Limits of the child process that parses untrusted metadata.
-struct ProbeLimits {
-  int64_t memory_bytes = int64_t{1} << 30;  // beyond what the parent has mapped
-  int cpu_s = 60;
-  int wall_s = 120;
 };
 
 // Validates the metadata of `path` in a forked child and returns its descriptor. The parent checks every number again.
@@ -96,9 +64,6 @@ CorpusDescriptor describe_corpus(const std::string& path);
 
 // concat: documents follow each other. documents: attention and targets stay inside a document.
 enum class Pack : uint8_t { concat, documents };
-
-// automatic: map contiguous arrays of local file systems, pread on network file systems.
-enum class DataIo : uint8_t { automatic, map, pread };
 
 struct CorpusOptions {
   std::string split = "train";

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Limits of what a data file may claim, checked before any allocation and again by whoever receives a descriptor.
+// Limits of what a corpus may claim, checked before any allocation and again by whoever receives a descriptor.
 #pragma once
 
+#include "data/array_check.h"
 #include "data/corpus.h"
 
 namespace farsight {
 
-inline constexpr int64_t kMaxExtent = int64_t{1} << 48;
-inline constexpr int64_t kMaxChunkBytes = int64_t{64} << 20;
 inline constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
 inline constexpr int64_t kMaxTokenizerJson = int64_t{64} << 20;
-inline constexpr int64_t kMaxStringBytes = int64_t{16} << 20;
-inline constexpr int64_t kMaxObjects = 100'000;
-inline constexpr int kMaxDepth = 8;
-inline constexpr int64_t kMaxExpansion = 1024;  // filtered data may be this many times the file
-inline constexpr size_t kHeadBytes = 64;
 
 // Throws Error{data} unless every array lies inside a file of corpus.file_bytes and all numbers are within the limits.
 void check_descriptor(const CorpusDescriptor& corpus);

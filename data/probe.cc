@@ -16,9 +16,14 @@
 #include <cstring>
 #include <fstream>
 
-#include "data/corpus.h"
+#include "data/probe.h"
+
+#include "data/array_metadata.h"
 #include "data/corpus_check.h"
+#include "data/corpus_metadata.h"
 #include "data/file.h"
+#include "data/series_check.h"
+#include "data/series_metadata.h"
 #include "kernels/error.h"
 
 namespace farsight {
@@ -26,7 +31,8 @@ namespace farsight {
 namespace {
 
 // First byte of an answer: what follows.
-constexpr char kDescriptor = 'D';
+constexpr char kCorpus = 'T';
+constexpr char kSeries = 'S';
 constexpr char kDataError = 'E';
 constexpr char kOtherError = 'O';
 constexpr size_t kMaxAnswer = size_t{256} << 20;
@@ -60,7 +66,9 @@ void write_all(int fd, std::string_view bytes) {
 
 std::string answer_for(const std::string& path) {
   try {
-    return kDescriptor + describe_corpus(path).to_bytes();
+    const DataDescriptor found = describe_data(path);
+    if (const auto* corpus = std::get_if<CorpusDescriptor>(&found)) return kCorpus + corpus->to_bytes();
+    return kSeries + std::get<SeriesDescriptor>(found).to_bytes();
   } catch (const Error& error) {
     return (error.kind() == ErrorKind::data ? kDataError : kOtherError) + std::string(error.what());
   } catch (const std::exception& error) {  // out of memory under the limit
@@ -105,21 +113,78 @@ int wait_for(pid_t child) {
   return status;
 }
 
-CorpusDescriptor read_answer(const std::string& path, const std::string& answer) {
+void check_unchanged(const std::string& path, const DataFileInfo& info) {
+  if (info.file == path && info.file_bytes == File::open_read(path).size()) return;
+  fail(ErrorKind::data, "{}: changed while it was opened", path);
+}
+
+DataDescriptor read_answer(const std::string& path, const std::string& answer) {
   const std::string body = answer.substr(1);
   if (answer[0] == kDataError) throw Error(ErrorKind::data, body);
   if (answer[0] == kOtherError) throw Error(ErrorKind::io, body);
-  CorpusDescriptor corpus = CorpusDescriptor::from_bytes(body);
-  if (corpus.file != path || corpus.file_bytes != File::open_read(path).size()) {
-    fail(ErrorKind::data, "{}: changed while it was opened", path);
+  if (answer[0] == kSeries) {
+    SeriesDescriptor series = SeriesDescriptor::from_bytes(body);
+    check_unchanged(path, series);
+    check_series(series);
+    return series;
   }
+  CorpusDescriptor corpus = CorpusDescriptor::from_bytes(body);
+  check_unchanged(path, corpus);
   check_descriptor(corpus);
   return corpus;
 }
 
+CorpusDescriptor finish(CorpusDescriptor corpus) {
+  check_descriptor(corpus);
+  for (SplitDescriptor& split : corpus.splits) read_array_head(corpus.file, corpus.file_bytes, split.tokens);
+  corpus.sidecar = sidecar_names(corpus);
+  return corpus;
+}
+
+SeriesDescriptor finish(SeriesDescriptor series) {
+  check_series(series);
+  for (SeriesEntry& entry : series.series) read_array_head(series.file, series.file_bytes, entry.values);
+  series.sidecar = sidecar_names(series);
+  return series;
+}
+
+CorpusDescriptor as_corpus(DataDescriptor&& found, const std::string& path) {
+  if (auto* corpus = std::get_if<CorpusDescriptor>(&found)) return std::move(*corpus);
+  fail(ErrorKind::data, "{}: kind is 'series', 'tokens' is needed; to forecast time series set task.kind = \"forecast\"",
+       path);
+}
+
+SeriesDescriptor as_series(DataDescriptor&& found, const std::string& path) {
+  if (auto* series = std::get_if<SeriesDescriptor>(&found)) return std::move(*series);
+  fail(ErrorKind::data, "{}: kind is 'tokens', 'series' is needed; prepare time series with 'farsight data csv'", path);
+}
+
 }  // namespace
 
+DataDescriptor describe_data(const std::string& path) {
+  const int64_t bytes = check_is_hdf5(path);
+  DataDescriptor found = [&]() -> DataDescriptor {
+    const h5::Lock lock;
+    const OpenDataFile opened = open_data_file(path, bytes);
+    if (opened.kind == "series") return parse_series(opened);
+    if (opened.kind == "tokens") return parse_corpus(opened);
+    fail(ErrorKind::data, "{}: kind is '{}'; 'tokens' and 'series' are known", path, opened.kind);
+  }();
+  return std::visit([](auto& descriptor) -> DataDescriptor { return finish(std::move(descriptor)); }, found);
+}
+
+CorpusDescriptor describe_corpus(const std::string& path) { return as_corpus(describe_data(path), path); }
+SeriesDescriptor describe_series(const std::string& path) { return as_series(describe_data(path), path); }
+
 CorpusDescriptor probe_corpus(const std::string& path, const ProbeLimits& limits) {
+  return as_corpus(probe_data(path, limits), path);
+}
+
+SeriesDescriptor probe_series(const std::string& path, const ProbeLimits& limits) {
+  return as_series(probe_data(path, limits), path);
+}
+
+DataDescriptor probe_data(const std::string& path, const ProbeLimits& limits) {
   std::array<int, 2> ends{};
   if (::pipe(ends.data()) != 0) fail(ErrorKind::environment, "{}: no pipe: {}", path, std::strerror(errno));
   const pid_t child = ::fork();

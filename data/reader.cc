@@ -18,7 +18,7 @@ void check_positive(const char* name, int64_t value) {
   if (value < 1) fail(ErrorKind::config, "{} = {}; at least 1", name, value);
 }
 
-void check_plan(const StreamPlan& plan, int64_t sequence) {
+void check_plan(const StreamPlan& plan) {
   check_positive("batch (samples)", plan.global_batch);
   check_positive("data ranks", plan.data_ranks);
   check_positive("micro_batch", plan.micro_batch);
@@ -31,19 +31,64 @@ void check_plan(const StreamPlan& plan, int64_t sequence) {
     fail(ErrorKind::config, "a batch of {} samples is not a multiple of {} data ranks x micro_batch {}",
          plan.global_batch, plan.data_ranks, plan.micro_batch);
   }
-  for (const PositionRange& range : plan.ranges) {
-    if (range.begin >= 0 && range.begin <= range.end && range.end <= sequence) continue;
-    fail(ErrorKind::internal, "positions [{}, {}) of a sequence of {}", range.begin, range.end, sequence);
-  }
 }
+
+// Token sequences: this rank's positions of each.
+class TokenSource : public SampleSource {
+ public:
+  TokenSource(std::shared_ptr<Corpus> corpus, std::vector<PositionRange> ranges)
+      : corpus_(std::move(corpus)), ranges_(std::move(ranges)) {
+    const int64_t sequence = corpus_->sequence();
+    if (ranges_.empty()) ranges_ = {{.begin = 0, .end = sequence}};
+    for (const PositionRange& range : ranges_) {
+      if (range.begin >= 0 && range.begin <= range.end && range.end <= sequence) continue;
+      fail(ErrorKind::internal, "positions [{}, {}) of a sequence of {}", range.begin, range.end, sequence);
+    }
+  }
+
+  int64_t samples() const override { return corpus_->samples(); }
+
+  MicroBatch make_batch(int64_t rows) const override {
+    const auto ids = [rows](int64_t columns) {
+      return Tensor::zeros({rows, columns}, DType::i32, MemoryTag::data, Device::cpu);
+    };
+    MicroBatch batch;
+    batch.inputs = ids(total_size(ranges_));
+    batch.labels = ids(total_size(ranges_));
+    if (corpus_->pack() == Pack::documents) batch.documents = ids(corpus_->sequence());
+    return batch;
+  }
+
+  int64_t read(int64_t sample, int64_t j, const MicroBatch& batch) override {
+    return corpus_->read(
+        sample, ranges_,
+        {.inputs = row(batch.inputs, j), .labels = row(batch.labels, j), .documents = row(batch.documents, j)});
+  }
+
+  void pad(int64_t j, const MicroBatch& batch) override {
+    std::ranges::fill(row(batch.inputs, j), 0);
+    std::ranges::fill(row(batch.labels, j), -1);
+    std::ranges::fill(row(batch.documents, j), 0);
+  }
+
+  void prefetch(int64_t sample) override { corpus_->prefetch(sample, ranges_); }
+
+ private:
+  static std::span<int32_t> row(const Tensor& tensor, int64_t j) {
+    if (!tensor.defined()) return {};
+    return {tensor.data<int32_t>() + j * tensor.row_stride(), static_cast<size_t>(tensor.cols())};
+  }
+
+  std::shared_ptr<Corpus> corpus_;
+  std::vector<PositionRange> ranges_;
+};
 
 }  // namespace
 
 struct BatchStream::State {
-  State(std::shared_ptr<Corpus> data, StreamPlan how)
-      : corpus(std::move(data)), plan(std::move(how)), order(corpus->samples(), plan.seed, plan.shuffle) {
-    check_plan(plan, corpus->sequence());
-    if (plan.ranges.empty()) plan.ranges = {{.begin = 0, .end = corpus->sequence()}};
+  State(std::unique_ptr<SampleSource> from, StreamPlan how)
+      : source(std::move(from)), plan(std::move(how)), order(source->samples(), plan.seed, plan.shuffle) {
+    check_plan(plan);
     ring.resize(static_cast<size_t>(plan.prefetch) + 1);  // one of them is with the consumer
     for (Slot& slot : ring) allocate(slot.batch);
     thread = std::thread([this] { run(); });
@@ -67,17 +112,10 @@ struct BatchStream::State {
   int64_t micro_steps() const { return plan.global_batch / (plan.data_ranks * plan.micro_batch); }
   bool limited() const { return plan.sample_limit > 0; }
 
-  void allocate(StepBatch& batch) {
-    const int64_t positions = total_size(plan.ranges);
-    batch.micro.resize(static_cast<size_t>(micro_steps()));
-    for (MicroBatch& micro : batch.micro) {
-      micro.inputs = Tensor::zeros({plan.micro_batch, positions}, DType::i32, MemoryTag::data, Device::cpu);
-      micro.labels = Tensor::zeros({plan.micro_batch, positions}, DType::i32, MemoryTag::data, Device::cpu);
-      if (corpus->pack() == Pack::documents) {
-        micro.documents =
-            Tensor::zeros({plan.micro_batch, corpus->sequence()}, DType::i32, MemoryTag::data, Device::cpu);
-      }
-      micro.sample_ids.assign(static_cast<size_t>(plan.micro_batch), kNoSample);
+  void allocate(StepBatch& batch) const {
+    for (int64_t m = 0; m < micro_steps(); ++m) {
+      batch.micro.push_back(source->make_batch(plan.micro_batch));
+      batch.micro.back().sample_ids.assign(static_cast<size_t>(plan.micro_batch), kNoSample);
     }
   }
 
@@ -125,7 +163,7 @@ struct BatchStream::State {
     for (int64_t m = 0; m < micro_steps(); ++m) {
       for (int64_t j = 0; j < plan.micro_batch; ++j) {
         const int64_t g = sample_number(first, m, j);
-        if (!limited() || g < plan.sample_limit) corpus->prefetch(order.sample(g), plan.ranges);
+        if (!limited() || g < plan.sample_limit) source->prefetch(order.sample(g));
       }
     }
   }
@@ -138,7 +176,7 @@ struct BatchStream::State {
       const bool padding = limited() && g >= plan.sample_limit;
       micro.sample_ids[static_cast<size_t>(j)] = padding ? kNoSample : g;
       if (padding) {
-        fill_padding(micro, j);
+        source->pad(j, micro);
       } else {
         micro.valid_labels += read_row(micro, j, g);
       }
@@ -146,25 +184,12 @@ struct BatchStream::State {
     batch.valid_labels += micro.valid_labels;
   }
 
-  static std::span<int32_t> row(const Tensor& tensor, int64_t j) {
-    if (!tensor.defined()) return {};
-    return {tensor.data<int32_t>() + j * tensor.row_stride(), static_cast<size_t>(tensor.cols())};
-  }
-
   int64_t read_row(const MicroBatch& micro, int64_t j, int64_t g) {
     try {
-      return corpus->read(
-          order.sample(g), plan.ranges,
-          {.inputs = row(micro.inputs, j), .labels = row(micro.labels, j), .documents = row(micro.documents, j)});
+      return source->read(order.sample(g), j, micro);
     } catch (const Error& error) {
       fail(error.kind(), "{}, number {} of the run", error.what(), g);
     }
-  }
-
-  static void fill_padding(const MicroBatch& micro, int64_t j) {
-    std::ranges::fill(row(micro.inputs, j), 0);
-    std::ranges::fill(row(micro.labels, j), -1);
-    std::ranges::fill(row(micro.documents, j), 0);
   }
 
   // Gives the step of the previous call back, waits for the next one.
@@ -182,7 +207,7 @@ struct BatchStream::State {
     return slot;
   }
 
-  std::shared_ptr<Corpus> corpus;
+  std::unique_ptr<SampleSource> source;
   StreamPlan plan;
   SampleOrder order;
   std::vector<Slot> ring;
@@ -194,8 +219,11 @@ struct BatchStream::State {
   std::thread thread;
 };
 
+BatchStream::BatchStream(std::unique_ptr<SampleSource> source, StreamPlan plan)
+    : state_(std::make_unique<State>(std::move(source), std::move(plan))) {}
+
 BatchStream::BatchStream(std::shared_ptr<Corpus> corpus, StreamPlan plan)
-    : state_(std::make_unique<State>(std::move(corpus), std::move(plan))) {}
+    : BatchStream(std::make_unique<TokenSource>(std::move(corpus), plan.ranges), plan) {}
 
 BatchStream::~BatchStream() = default;
 

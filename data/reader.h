@@ -16,7 +16,7 @@
 
 #include "data/corpus.h"
 #include "data/sample_order.h"
-#include "kernels/tensor.h"
+#include "data/sample_source.h"
 
 namespace farsight {
 
@@ -30,20 +30,8 @@ struct StreamPlan {
   int64_t global_batch = 1;  // samples of a step over all data ranks; a multiple of data_ranks * micro_batch
   int64_t data_ranks = 1, data_rank = 0;
   int64_t micro_batch = 1;
-  std::vector<PositionRange> ranges = {};  // this rank's positions of every sample; empty: all of [0, T)
+  std::vector<PositionRange> ranges = {};  // of tokens: this rank's positions of every sample; empty: all of [0, T)
   int prefetch = 4;                        // steps read ahead
-};
-
-inline constexpr int64_t kNoSample = -1;
-
-// Row j belongs to sample number sample_ids[j]. When the stream ends inside a step, the rows beyond the end are
-// padding: sample_ids = kNoSample, every label -1, so that all ranks still run the same number of micro-steps.
-struct MicroBatch {
-  Tensor inputs;                    // [b, n] i32
-  Tensor labels;                    // [b, n] i32, -1 = no target
-  Tensor documents;                 // [b, T] i32 of all positions of the row; undefined unless pack = documents
-  std::vector<int64_t> sample_ids;  // [b] global sample numbers g (not permuted)
-  int64_t valid_labels = 0;         // targets among `labels`
 };
 
 struct StepBatch {
@@ -56,7 +44,8 @@ struct StepBatch {
 class BatchStream {
  public:
   // Starts the prefetch thread. Throws Error{config} when global_batch is not a multiple of data_ranks * micro_batch or
-  // a number is out of range. The corpus must not be used by others while the stream lives.
+  // a number is out of range. The source, or corpus, must not be used by others while the stream lives.
+  BatchStream(std::unique_ptr<SampleSource> source, StreamPlan plan);
   BatchStream(std::shared_ptr<Corpus> corpus, StreamPlan plan);
   ~BatchStream();  // stops the thread; never blocks on data that nobody takes
   BatchStream(const BatchStream&) = delete;

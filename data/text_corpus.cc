@@ -317,17 +317,17 @@ class TextPipeline {
   TextReport write() {
     progress_.phase = "writing";
     report_progress_(progress_);
-    const CorpusHeader header{.tokenizer = tokenizer_->info(),
-                              .tool = options_.tool,
-                              .command = options_.command,
-                              .licence = options_.licence,
-                              .normalised = changes_.names(),
-                              .source_names = options_.inputs,
-                              .source_sha256 = sha256_,
-                              .splits = fractions_.names(),
-                              .reproducible = options_.reproducible,
-                              .compress = options_.compress,
-                              .overwrite = options_.overwrite};
+    const CorpusHeader header{{.tool = options_.tool,
+                               .command = options_.command,
+                               .licence = options_.licence,
+                               .normalised = changes_.names(),
+                               .source_names = options_.inputs,
+                               .source_sha256 = sha256_,
+                               .reproducible = options_.reproducible,
+                               .compress = options_.compress,
+                               .overwrite = options_.overwrite},
+                              tokenizer_->info(),
+                              fractions_.names()};
     TextReport report;
     report.uuid = write_corpus(options_.output, header, *spool_);
     report.fingerprint = header.tokenizer.fingerprint;

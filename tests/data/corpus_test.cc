@@ -342,8 +342,8 @@ TEST_F(CorpusTest, WrongContentIsNamedWithTheDataset) {
   EXPECT_CONTAINS(refusal(sample), "no attribute 'format'");
   EXPECT_CONTAINS(refusal(sample), "/train/doc_offsets, /train/tokens");
   sample = documents_sample();
-  sample.kind = "series";
-  EXPECT_CONTAINS(refusal(sample), "kind is 'series', 'tokens' is needed");
+  sample.kind = "pairs";
+  EXPECT_CONTAINS(refusal(sample), "kind is 'pairs'; 'tokens' and 'series' are known");
   sample = documents_sample();
   sample.split = "traning";
   EXPECT_CONTAINS(refusal(sample), "has no split 'train', 'valid' or 'test'");
