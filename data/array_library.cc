@@ -4,8 +4,8 @@
 #include <array>
 #include <list>
 
-#include "data/array_reader.h"
 #include "data/array_check.h"
+#include "data/array_reader.h"
 #include "data/hdf5.h"
 #include "kernels/error.h"
 
@@ -100,8 +100,7 @@ class LibraryArray : public ArrayReader {
     const h5::Handle memory(H5Screate_simple(rank, extent.data(), nullptr), H5Sclose);
     const h5::Handle space(H5Dget_space(dataset_.get()), H5Sclose);
     H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr);
-    context_.ok(H5Dread(dataset_.get(), native_type(array_), memory.get(), space.get(),
-                        H5P_DEFAULT, bytes.data()),
+    context_.ok(H5Dread(dataset_.get(), native_type(array_), memory.get(), space.get(), H5P_DEFAULT, bytes.data()),
                 array_.path, "cannot read");
     return bytes;
   }

@@ -158,8 +158,8 @@ void read_array_head(const std::string& file, int64_t file_bytes, ArrayDescripto
   const int64_t offset = array.storage == Storage::contiguous                                ? array.offset
                          : array.storage == Storage::chunked && !array.chunk_offsets.empty() ? array.chunk_offsets[0]
                                                                                              : 0;
-  const int64_t bytes = std::min({static_cast<int64_t>(kHeadBytes),
-                                  array.storage == Storage::library ? file_bytes : array.size * array.width});
+  const int64_t bytes = std::min(
+      {static_cast<int64_t>(kHeadBytes), array.storage == Storage::library ? file_bytes : array.size * array.width});
   array.head.assign(static_cast<size_t>(bytes), '\0');
   File::open_read(file).read_at(offset, array.head.data(), array.head.size());
 }

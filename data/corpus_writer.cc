@@ -15,7 +15,8 @@ constexpr size_t kOffsetBatch = 1 << 16;
 uint64_t write_tokens(const h5::Context& context, hid_t group, const CorpusHeader& header, TokenSpool& spool,
                       int split) {
   const SpoolTotals& totals = spool.totals()[static_cast<size_t>(split)];
-  ArrayWriter tokens(context, group, "tokens", spool.width() == 2 ? H5T_STD_U16LE : H5T_STD_U32LE, ArrayWriter::Extent{.size = totals.tokens, .compress = header.compress});
+  ArrayWriter tokens(context, group, "tokens", spool.width() == 2 ? H5T_STD_U16LE : H5T_STD_U32LE,
+                     ArrayWriter::Extent{.size = totals.tokens, .compress = header.compress});
   h5::write_int(context, tokens.id(), "num_documents", totals.documents);
   h5::write_int(context, tokens.id(), "bytes_of_text", totals.bytes);
   spool.each_piece(split, [&](const void* data, int64_t count) { tokens.append(data, count); });
@@ -25,7 +26,8 @@ uint64_t write_tokens(const h5::Context& context, hid_t group, const CorpusHeade
 uint64_t write_offsets(const h5::Context& context, hid_t group, const CorpusHeader& header, TokenSpool& spool,
                        int split) {
   const SpoolTotals& totals = spool.totals()[static_cast<size_t>(split)];
-  ArrayWriter offsets(context, group, "doc_offsets", H5T_STD_I64LE, ArrayWriter::Extent{.size = totals.documents + 1, .compress = header.compress});
+  ArrayWriter offsets(context, group, "doc_offsets", H5T_STD_I64LE,
+                      ArrayWriter::Extent{.size = totals.documents + 1, .compress = header.compress});
   std::vector<int64_t> batch = {0};
   int64_t end = 0;
   spool.each_document(split, [&](const SpoolDocument& document) {
@@ -40,7 +42,7 @@ uint64_t write_offsets(const h5::Context& context, hid_t group, const CorpusHead
 
 uint64_t write_sources(const h5::Context& context, hid_t group, const CorpusHeader& header, TokenSpool& spool,
                        int split) {
-  ArrayWriter sources(context, group, "doc_source", H5T_STD_I32LE, 
+  ArrayWriter sources(context, group, "doc_source", H5T_STD_I32LE,
                       {.size = spool.totals()[static_cast<size_t>(split)].documents, .compress = header.compress});
   std::vector<int32_t> batch;
   const auto flush = [&] {

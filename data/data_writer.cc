@@ -147,10 +147,10 @@ ArrayWriter::ArrayWriter(const h5::Context& context, hid_t group, const std::str
   }
   const std::array<hsize_t, 2> shape{static_cast<hsize_t>(extent.size / columns), static_cast<hsize_t>(columns)};
   const h5::Handle space(H5Screate_simple(rank, shape.data(), nullptr), H5Sclose);
-  dataset_ = h5::Handle(
-      context_.id(H5Dcreate2(group, name.c_str(), type, space.get(), H5P_DEFAULT, layout.get(), H5P_DEFAULT), name,
-                  "cannot create dataset"),
-      H5Dclose);
+  dataset_ =
+      h5::Handle(context_.id(H5Dcreate2(group, name.c_str(), type, space.get(), H5P_DEFAULT, layout.get(), H5P_DEFAULT),
+                             name, "cannot create dataset"),
+                 H5Dclose);
 }
 
 void ArrayWriter::append(const void* data, int64_t count) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes a data file of any kind with its checksum file. The file appears under its name only when it is complete: it is
-// written as FOLDER/.NAME.tmp-UUID, closed, synced, and renamed after its checksum file.
+// Writes a data file of any kind with its checksum file. The file appears under its name only when it is complete: it
+// is written as FOLDER/.NAME.tmp-UUID, closed, synced, and renamed after its checksum file.
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,9 @@ struct DataFileHeader {
 // Error{data} naming --overwrite when `path` exists.
 void refuse_existing(const std::string& path, bool overwrite);
 
-// `fill` writes groups and arrays into the file and returns the hashes of all content as text, from which a reproducible
-// uuid derives. It is called under h5::Lock. Throws Error{data} when `path` exists and overwrite is off, Error{io} for
-// failed writes; then nothing is left but a file that was there before. Returns the uuid.
+// `fill` writes groups and arrays into the file and returns the hashes of all content as text, from which a
+// reproducible uuid derives. It is called under h5::Lock. Throws Error{data} when `path` exists and overwrite is off,
+// Error{io} for failed writes; then nothing is left but a file that was there before. Returns the uuid.
 using FillDataFile = std::function<std::string(const h5::Context& context, hid_t file)>;
 std::string write_data_file(const std::string& path, const DataFileHeader& header, const std::string& kind,
                             const FillDataFile& fill);

@@ -3,6 +3,8 @@
 // program that links this library (tests, other tools), takes no detour through command lines and environment, and is
 // safe because it happens before MPI_Init and before threads exist. The child ends with _exit: no handler of the parent
 // runs twice.
+#include "data/probe.h"
+
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -15,8 +17,6 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
-
-#include "data/probe.h"
 
 #include "data/array_metadata.h"
 #include "data/corpus_check.h"
@@ -150,8 +150,8 @@ SeriesDescriptor finish(SeriesDescriptor series) {
 
 CorpusDescriptor as_corpus(DataDescriptor&& found, const std::string& path) {
   if (auto* corpus = std::get_if<CorpusDescriptor>(&found)) return std::move(*corpus);
-  fail(ErrorKind::data, "{}: kind is 'series', 'tokens' is needed; to forecast time series set task.kind = \"forecast\"",
-       path);
+  fail(ErrorKind::data,
+       "{}: kind is 'series', 'tokens' is needed; to forecast time series set task.kind = \"forecast\"", path);
 }
 
 SeriesDescriptor as_series(DataDescriptor&& found, const std::string& path) {

@@ -17,7 +17,7 @@ struct WindowTensors {
   Tensor past;             // [b, C, L] f32
   Tensor past_observed;    // [b, C, L] u8; not defined() where everything was observed
   Tensor future;           // [b, C, H] f32: targets, and what is known of the horizon; 0 for past covariates
-  Tensor future_observed;  // [b, C, H] u8, 1 = a target that counts; not defined() where all targets do
+  Tensor future_observed;  // [b, C, H] u8, 1 = a target that counts
   Tensor calendar;         // [b, F, L + H] f32; not defined() without calendar features
   Tensor statics;          // [b, K] f32; not defined() without static numbers
 };

@@ -92,7 +92,9 @@ class SeriesFile {
                    bool compress) {
     const auto size = static_cast<int64_t>(values.size());
     ArrayWriter writer(context_, group, name, type,
-                       {.size = size, .columns = columns, .compress = compress && size > 0,
+                       {.size = size,
+                        .columns = columns,
+                        .compress = compress && size > 0,
                         .chunk = kArchiveRows * std::max<int64_t>(1, columns)});
     finish(writer, values);
   }
@@ -123,8 +125,9 @@ class SeriesFile {
     h5::write_string(context_, group.get(), "id", series.id);
     content_ += series.id + "\n";
     const auto size = static_cast<int64_t>(series.values.size());
-    ArrayWriter values(context_, group.get(), "values", H5T_IEEE_F32LE,
-                       {.size = size, .columns = channels(), .compress = compress_, .chunk = kArchiveRows * channels()});
+    ArrayWriter values(
+        context_, group.get(), "values", H5T_IEEE_F32LE,
+        {.size = size, .columns = channels(), .compress = compress_, .chunk = kArchiveRows * channels()});
     h5::write_int(context_, values.id(), "start", series.time.front());
     h5::write_int(context_, values.id(), "step_ns", table_.frequency.step_ns);
     h5::write_int(context_, values.id(), "months", table_.frequency.months);
@@ -179,9 +182,9 @@ class SeriesFile {
       const std::vector<float>& row = table_.series[index].statics;
       values.insert(values.end(), row.begin(), row.end());
     }
-    ArrayWriter writer(context_, file_, "static", H5T_IEEE_F32LE,
-                       {.size = static_cast<int64_t>(values.size()),
-                        .columns = static_cast<int64_t>(table_.static_names.size())});
+    ArrayWriter writer(
+        context_, file_, "static", H5T_IEEE_F32LE,
+        {.size = static_cast<int64_t>(values.size()), .columns = static_cast<int64_t>(table_.static_names.size())});
     h5::write_strings(context_, writer.id(), "name", table_.static_names);
     finish(writer, values);
   }
