@@ -11,36 +11,53 @@
 namespace farsight {
 namespace {
 
-std::vector<CorpusDescriptor> probe_all(const std::vector<std::string>& paths, bool full) {
-  std::vector<CorpusDescriptor> out;
+const DataFileInfo& info(const DataDescriptor& file) {
+  return std::visit([](const auto& descriptor) -> const DataFileInfo& { return descriptor; }, file);
+}
+
+bool has_split(const DataDescriptor& file, const std::string& split) {
+  if (const auto* corpus = std::get_if<CorpusDescriptor>(&file)) return corpus->find(split) != nullptr;
+  return std::get<SeriesDescriptor>(file).splits.contains(split);
+}
+
+std::vector<DataDescriptor> probe_all(const std::vector<std::string>& paths, bool full) {
+  std::vector<DataDescriptor> out;
   for (const auto& path : paths) {
-    out.push_back(probe_corpus(path));
-    if (full) verify_sidecar(path, out.back().uuid);
+    out.push_back(probe_data(path));
+    if (full) verify_sidecar(path, info(out.back()).uuid);
   }
   return out;
 }
 
-void append(std::string& bytes, const std::vector<CorpusDescriptor>& files) {
+// Each file as the number of its kind in the variant, the size of its bytes, its bytes.
+void append(std::string& bytes, const std::vector<DataDescriptor>& files) {
   const auto put = [&](int64_t n) { bytes.append(reinterpret_cast<const char*>(&n), sizeof(n)); };
   put(static_cast<int64_t>(files.size()));
   for (const auto& file : files) {
-    const std::string text = file.to_bytes();
+    const std::string text = std::visit([](const auto& descriptor) { return descriptor.to_bytes(); }, file);
+    put(static_cast<int64_t>(file.index()));
     put(static_cast<int64_t>(text.size()));
     bytes += text;
   }
 }
 
-std::vector<CorpusDescriptor> take(std::string_view& bytes) {
+std::vector<DataDescriptor> take(std::string_view& bytes) {
   const auto get = [&] {
     int64_t n = 0;
     std::copy_n(bytes.data(), sizeof(n), reinterpret_cast<char*>(&n));
     bytes.remove_prefix(sizeof(n));
     return n;
   };
-  std::vector<CorpusDescriptor> out;
+  std::vector<DataDescriptor> out;
   for (int64_t left = get(); left > 0; --left) {
+    const int64_t kind = get();
     const auto size = static_cast<size_t>(get());
-    out.push_back(CorpusDescriptor::from_bytes(bytes.substr(0, size)));
+    const std::string_view text = bytes.substr(0, size);
+    if (kind == 0) {
+      out.emplace_back(CorpusDescriptor::from_bytes(text));
+    } else {
+      out.emplace_back(SeriesDescriptor::from_bytes(text));
+    }
     bytes.remove_prefix(size);
   }
   return out;
@@ -48,7 +65,7 @@ std::vector<CorpusDescriptor> take(std::string_view& bytes) {
 
 }  // namespace
 
-const std::vector<CorpusDescriptor>& DatasetFiles::of(const std::string& split) const {
+const std::vector<DataDescriptor>& DatasetFiles::of(const std::string& split) const {
   if (split == "valid" && !valid.empty()) return valid;
   if (split == "test" && !test.empty()) return test;
   return train;
@@ -56,7 +73,33 @@ const std::vector<CorpusDescriptor>& DatasetFiles::of(const std::string& split) 
 
 bool DatasetFiles::has(const std::string& split) const {
   const auto& files = of(split);
-  return std::all_of(files.begin(), files.end(), [&](const auto& file) { return file.find(split) != nullptr; });
+  return std::all_of(files.begin(), files.end(), [&](const auto& file) { return has_split(file, split); });
+}
+
+std::vector<CorpusDescriptor> corpora(const std::vector<DataDescriptor>& files) {
+  std::vector<CorpusDescriptor> out;
+  for (const auto& file : files) {
+    const auto* corpus = std::get_if<CorpusDescriptor>(&file);
+    if (corpus == nullptr) {
+      fail(ErrorKind::data, "{}: kind is 'series', 'tokens' is needed; to forecast, set task.kind = \"forecast\"",
+           info(file).file);
+    }
+    out.push_back(*corpus);
+  }
+  return out;
+}
+
+std::vector<SeriesDescriptor> series_files(const std::vector<DataDescriptor>& files) {
+  std::vector<SeriesDescriptor> out;
+  for (const auto& file : files) {
+    const auto* series = std::get_if<SeriesDescriptor>(&file);
+    if (series == nullptr) {
+      fail(ErrorKind::data, "{}: kind is 'tokens', 'series' is needed; prepare time series with 'farsight data csv'",
+           info(file).file);
+    }
+    out.push_back(*series);
+  }
+  return out;
 }
 
 DatasetFiles probe_dataset(const DataConfig& config) {
@@ -93,7 +136,7 @@ std::shared_ptr<Corpus> open_split(const DatasetFiles& files, const DataConfig& 
   if (config.io == IoChoice::map) options.io = DataIo::map;
   if (config.io == IoChoice::pread) options.io = DataIo::pread;
   options.where = where;
-  return std::make_shared<Corpus>(files.of(split), options);
+  return std::make_shared<Corpus>(corpora(files.of(split)), options);
 }
 
 std::vector<PositionRange> reader_ranges(const SequenceLayout& layout, int64_t owner) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/corpus.h"
+#include "data/probe.h"
 #include "data/reader.h"
 #include "parallel/comm.h"
 #include "parallel/sequence_order.h"
@@ -17,11 +18,15 @@ namespace farsight {
 
 // Descriptors of the files of every split in use; for valid and test empty lists mean "the train files".
 struct DatasetFiles {
-  std::vector<CorpusDescriptor> train, valid, test;
+  std::vector<DataDescriptor> train, valid, test;
 
-  const std::vector<CorpusDescriptor>& of(const std::string& split) const;
+  const std::vector<DataDescriptor>& of(const std::string& split) const;
   bool has(const std::string& split) const;  // every file of that list holds the split
 };
+
+// The same as files of one kind. Error{data} naming a file of another kind and what to do.
+std::vector<CorpusDescriptor> corpora(const std::vector<DataDescriptor>& files);
+std::vector<SeriesDescriptor> series_files(const std::vector<DataDescriptor>& files);
 
 // Validates all files named in the configuration, each metadata in a child process. Before MPI_Init, where the launcher
 // says this process is rank 0. Checks the sidecar's block checksums too if data.verify = "full".

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 
 #include "data/reader.h"
 #include "parallel/comm.h"
@@ -13,8 +12,8 @@
 #include "parallel/parameter_shards.h"
 #include "trainer/config.h"
 #include "trainer/dataset.h"
-#include "trainer/model.h"
 #include "trainer/optimizer.h"
+#include "trainer/task.h"
 #include "trainer/training_state.h"
 #include "trainer/training_step.h"
 
@@ -29,7 +28,8 @@ class LayoutTrainer {
   Mesh& mesh() { return mesh_; }
   const RunLayout& layout() const { return layout_; }
   const SequenceLayout& sequence() const { return sequence_; }
-  LanguageModel& model() { return model_; }
+  Trainable& model() { return *model_; }
+  const Task& task() const { return *task_; }
   ParameterShards& shards() { return shards_; }
   Optimizer& optimizer() { return optimizer_; }
 
@@ -51,15 +51,15 @@ class LayoutTrainer {
   Config config_;
   RunLayout layout_;
   Mesh mesh_;
+  std::unique_ptr<Task> task_;
   SequenceLayout sequence_;
-  std::shared_ptr<Corpus> corpus_;
-  LanguageModel model_;
+  std::unique_ptr<Trainable> model_;
   ParameterShards shards_;
   Optimizer optimizer_;
   TrainingStep step_;
   TrainingPosition position_;
   int64_t targets_ = 0;  // of the current step; 0 = not counted yet
-  std::optional<BatchStream> stream_;
+  std::unique_ptr<BatchStream> stream_;
   const StepBatch* batch_ = nullptr;
 
   int64_t targets();

@@ -223,4 +223,32 @@ Var LanguageModel::loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, const M
   return weighted_sum(tape, terms);
 }
 
+SequenceBatch sequence_batch(const MicroBatch& micro, const SequenceLayout& layout) {
+  SequenceBatch out;
+  out.batch = micro.inputs.dim(0);
+  out.layout = layout;
+  out.documents = micro.documents;
+  for (const int64_t id : micro.sample_ids) out.samples.push_back(static_cast<uint64_t>(id));
+  return out;
+}
+
+Var LanguageModel::micro_batch_loss(Tape& tape, Mesh& mesh, const SequenceLayout& layout, const MicroBatch& batch,
+                                    const ModelPass& pass, const ModelSums& sums) {
+  struct Described {
+    SequenceBatch sequence;
+    SequenceRows rows;
+  };
+  auto described = std::make_shared<Described>();
+  described->sequence = sequence_batch(batch, layout);
+  described->rows = described->sequence.rows(mesh.context_index());
+  tape.at_backward([described] {});  // operations refer to it until the last of backward
+  return loss(tape, mesh,
+              {&described->sequence, &described->rows, batch.inputs.span<int32_t>(), batch.labels.span<int32_t>()},
+              pass, sums);
+}
+
+int64_t LanguageModel::entropy_rows(const SequenceLayout& layout) const {
+  return spec_.layers * spec_.heads * layout.tokens();
+}
+
 }  // namespace farsight

@@ -28,6 +28,7 @@
 #include "parallel/parameter_shards.h"
 #include "parallel/sequence_batch.h"
 #include "trainer/model_placement.h"
+#include "trainer/trainable.h"
 
 namespace farsight {
 
@@ -64,37 +65,22 @@ struct ModelBatch {
   std::span<const int32_t> labels;          // [B * n], -1 = not a target
 };
 
-// Where in training a forward pass happens: keys of every random draw, and the loss scale.
-struct ModelPass {
-  uint64_t seed = 0;
-  uint64_t step = 0;
-  double loss_scale = 1.0;            // 1 / valid targets of the whole optimizer step
-  double entropy_scale = 0.0;         // 1 / rows of the whole optimizer step
-  bool training = true;               // dropout and label smoothing on
-  ParameterShards* shards = nullptr;  // parameters that come and go; null: all are here
-};
-
-// Sums over what this rank has computed, so that the sum over the world counts everything once; natural log, not
-// scaled. They lie where the model computes.
-struct ModelSums {
-  Tensor loss;     // f64 [1]: losses of valid labels
-  Tensor entropy;  // f64 [1]: row entropies over layers, heads and rows; only with entropy_weight
-};
-
-class LanguageModel {
+class LanguageModel : public Trainable {
  public:
   // Registers this rank's parameters; `parameters().allocate()` or ParameterShards allocates them. Unit 0 is the
   // embedding, unit i + 1 layer i, the last one the final norm and the head.
   // Throws Error{config} when the heads cannot be dealt to the tensor ranks.
   explicit LanguageModel(const ModelSpec& spec, const ModelSharding& sharding = {});
 
-  ParameterStore& parameters() { return store_; }
-  const std::vector<Placement>& placements() const { return placements_; }  // one per parameter
   const ModelSharding& sharding() const { return sharding_; }
   const ModelSpec& spec() const { return spec_; }
 
-  // Forward pass with loss, the scalar (scaled) to call backward on. Adds to the sums; the host does not wait for a
-  // device. Collective over context and tensor ranks. `mesh` has the shape of the sharding and outlives the tape.
+  Var micro_batch_loss(Tape& tape, Mesh& mesh, const SequenceLayout& layout, const MicroBatch& batch,
+                       const ModelPass& pass, const ModelSums& sums) override;
+  int64_t entropy_rows(const SequenceLayout& layout) const override;
+
+  // The same for tokens that are at hand. Collective over context and tensor ranks. `mesh` has the shape of the
+  // sharding and outlives the tape.
   Var loss(Tape& tape, Mesh& mesh, const ModelBatch& batch, const ModelPass& pass, const ModelSums& sums);
 
   struct Layer {
@@ -137,8 +123,6 @@ class LanguageModel {
   ModelSpec spec_;
   ModelSharding sharding_;
   ModelPlacement place_;
-  ParameterStore store_;
-  std::vector<Placement> placements_;
   std::vector<Layer> layers_;
   Parameter* embedding_ = nullptr;
   Parameter* position_ = nullptr;
@@ -146,5 +130,8 @@ class LanguageModel {
   Parameter* final_norm_bias_ = nullptr;
   Parameter* head_ = nullptr;
 };
+
+// The sequence description of a micro-batch of tokens, equal on all its context ranks.
+SequenceBatch sequence_batch(const MicroBatch& micro, const SequenceLayout& layout);
 
 }  // namespace farsight

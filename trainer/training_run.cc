@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <ostream>
 
 #include "kernels/cuda/device.h"
@@ -12,12 +11,9 @@
 #include "parallel/agree.h"
 #include "parallel/replica_check.h"
 #include "trainer/agreed_error.h"
-#include "trainer/collect_model.h"
-#include "trainer/generator.h"
-#include "trainer/plan.h"
 #include "trainer/run_device.h"
+#include "trainer/generator.h"
 #include "trainer/run_directory.h"
-#include "trainer/run_tokenizer.h"
 #include "trainer/signals.h"
 #include "trainer/state_slices.h"
 
@@ -53,11 +49,11 @@ Snapshot TrainingRun::snapshot() { return make_snapshot(*shards_, *optimizer_, p
 TrainOutcome TrainingRun::run() {
   started_ = touched_ = Clock::now();
   prepare();
-  say(fmt::format("{} parameters, {} steps of {} sequences of {} tokens on {}, {} order, {} threads a rank",
-                  model_->parameters().global_count(), total_steps_, config_.train.batch_samples, config_.data.sequence,
+  say(fmt::format("{} parameters, {} steps of {} {} on {}, {} order, {} threads a rank",
+                  model_->parameters().global_count(), total_steps_, config_.train.batch_samples, task_->sample_name(),
                   mesh_->describe(), to_string(layout_.order), thread_count()));
   if (!request_.device.empty()) say("computes on " + request_.device);
-  if (!valid_data_) say("no split 'valid' in the data: no evaluation");
+  if (!task_->has_validation()) say("no split 'valid' in the data: no evaluation");
   reset_computing_peak();
   while (position_.step < total_steps_) {
     watchdog_->enter(run_steps_ == 0 ? Section::first_step : Section::step, position_.step);
@@ -98,7 +94,7 @@ void TrainingRun::train_step() {
   }
   position_.step += 1;
   position_.samples += config_.train.batch_samples;
-  position_.tokens += config_.train.batch_samples * config_.data.sequence;
+  position_.tokens += config_.train.batch_samples * task_->tokens_per_sample();
   outcome_.step = position_.step;
   const bool looked_at = due(log_every_) || due(save_every_) || due(eval_every_) || last_step() || run_steps_ == 0;
   settle(current_device() == Device::cpu || looked_at ? 0 : 1);
@@ -199,7 +195,7 @@ void TrainingRun::report() {
     return;
   }
   const auto steps = static_cast<double>(interval_.steps);
-  const auto tokens = static_cast<double>(interval_.steps * config_.train.batch_samples * config_.data.sequence);
+  const auto tokens = static_cast<double>(interval_.steps * config_.train.batch_samples * task_->tokens_per_sample());
   StepMetrics m;
   m.step = position_.step;
   m.loss = interval_.last.loss;
@@ -214,7 +210,7 @@ void TrainingRun::report() {
   m.data_wait_ms = interval_.data_wait_ms / steps;
   m.comm_exposed_ms = interval_.exposed_ms / steps;
   m.checkpoint_stall_ms = writer_->metrics().stall_ms;
-  if (model_->spec().attention.entropy) m.entropy = interval_.last.entropy;
+  if (has_entropy_) m.entropy = interval_.last.entropy;
   m.checkpoint_failed = interval_.checkpoint_failed;
   metrics_->write(m);
   const double left =
@@ -224,61 +220,29 @@ void TrainingRun::report() {
 }
 
 void TrainingRun::evaluate_now() {
-  if (!valid_data_ || last_evaluated_ == position_.step) return;
+  if (!task_->has_validation() || last_evaluated_ == position_.step) return;
   last_evaluated_ = position_.step;
   watchdog_->enter(Section::evaluation, position_.step);
-  StreamPlan plan;
-  plan.shuffle = Shuffle::none;
-  plan.global_batch = layout_.data * layout_.micro_batch;
-  plan.sample_limit = valid_data_->samples();
-  if (config_.eval.batches > 0)
-    plan.sample_limit = std::min(plan.sample_limit, config_.eval.batches * config_.train.batch_samples);
-  plan.data_ranks = layout_.data;
-  plan.data_rank = mesh_->coordinate().dp;
-  plan.micro_batch = layout_.micro_batch;
-  plan.ranges = reader_ranges(sequence_, mesh_->context_index());
-  BatchStream stream(valid_data_, plan);
-  const auto result = evaluate(*model_, *mesh_, shards_.get(), sequence_, stream, [&] { keep_alive(); });
-  outcome_.valid_loss = result.loss();
+  ValidationResult result = task_->validate(*model_, *shards_, place(), [&] { keep_alive(); });
+  outcome_.valid_loss = result.loss;
   if (is_root()) {
-    StepMetrics m;
-    m.step = position_.step;
-    m.split = "valid";
-    m.loss = result.loss();
-    m.tokens = position_.tokens;
-    m.memory_peak = computing_memory().peak_bytes;
-    if (valid_data_->bytes_of_text() > 0 && config_.eval.batches == 0) {
-      m.bits_per_byte = result.loss_sum / (std::log(2.0) * static_cast<double>(valid_data_->bytes_of_text()));
-    }
-    metrics_->write(m);
-    say(fmt::format("valid {}/{}  loss {:.4f}  perplexity {:.2f}{}", position_.step, total_steps_, m.loss,
-                    std::exp(m.loss), m.bits_per_byte ? fmt::format("  {:.4f} bits/byte", *m.bits_per_byte) : ""));
+    result.metrics.step = position_.step;
+    result.metrics.split = "valid";
+    result.metrics.tokens = position_.tokens;
+    result.metrics.memory_peak = computing_memory().peak_bytes;
+    metrics_->write(result.metrics);
+    say(fmt::format("valid {}/{}  {}", position_.step, total_steps_, result.text));
   }
   write_sample();
 }
 
 void TrainingRun::write_sample() {
-  if (config_.eval.prompt.empty()) return;
-  // The generator runs on one rank with all weights: where they are shared out, they are collected first.
-  const auto collected = collect_model(*model_, *shards_);
-  if (!is_root()) return;
-  auto tokenizer = make_tokenizer(train_data_->tokenizer());
-  const auto ids = encode(*tokenizer, config_.eval.prompt);
-  if (ids.empty()) return;
-  std::vector<int32_t> prompt(ids.begin(), ids.end());
-  std::optional<HostScope> host;
-  if (collected) host.emplace();
-  Generator generator(collected ? *collected : *model_, config_.data.sequence);
-  SamplingOptions options;
-  options.temperature = 0.8;
-  options.seed = static_cast<uint64_t>(config_.run.seed);
-  std::string bytes = config_.eval.prompt;
-  generator.generate(prompt, config_.eval.sample_tokens, options, static_cast<int32_t>(train_data_->tokenizer().eos_id),
-                     [&](int32_t token) { tokenizer->decode(static_cast<uint32_t>(token), bytes); });
+  const auto bytes = task_->show_sample(*model_, *shards_);
+  if (!bytes) return;
   const std::string folder = config_.run.dir + "/samples";
   make_directories(*files_, folder);
-  replace_file(*files_, fmt::format("{}/step-{:08}.txt", folder, position_.step), bytes + "\n");
-  say("sample: " + printable(bytes, nullptr));
+  replace_file(*files_, fmt::format("{}/step-{:08}.txt", folder, position_.step), *bytes + "\n");
+  say("sample: " + printable(*bytes, nullptr));
 }
 
 void TrainingRun::finish() {
@@ -300,8 +264,8 @@ void TrainingRun::finish() {
   }
   agreed([&] { writer_->finish(); });
   if (current_device() == Device::cuda) say("CUDA graph: " + step_->graph_use());
-  say(fmt::format("finished {} steps in {}; next: farsight generate {} --prompt=\"...\"", position_.step,
-                  show_duration(run_seconds_), config_.run.dir));
+  say(fmt::format("finished {} steps in {}; next: {}", position_.step, show_duration(run_seconds_),
+                  task_->next_command(config_.run.dir)));
 }
 
 void TrainingRun::record_exit(int code, const std::string& reason, const std::string& message) noexcept {

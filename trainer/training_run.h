@@ -13,15 +13,14 @@
 #include <string>
 #include <vector>
 
-#include "data/tokenizer.h"
 #include "parallel/mesh.h"
 #include "parallel/watchdog.h"
 #include "trainer/checkpoint/writer.h"
 #include "trainer/metrics.h"
-#include "trainer/model.h"
 #include "trainer/optimizer.h"
 #include "trainer/run_lock.h"
 #include "trainer/signals.h"
+#include "trainer/task.h"
 #include "trainer/train.h"
 #include "trainer/training_state.h"
 #include "trainer/training_step.h"
@@ -67,6 +66,7 @@ class TrainingRun {
   void evaluate_now();
   void write_sample();
   void finish();
+  TaskPlace place() { return {*mesh_, layout_}; }
   bool due(int64_t interval) const { return interval > 0 && position_.step % interval == 0; }
   bool last_step() const { return position_.step == total_steps_; }
   bool is_root() const { return world_.rank() == 0; }
@@ -82,12 +82,11 @@ class TrainingRun {
   std::unique_ptr<FileSystem> files_;
   std::unique_ptr<RunLock> lock_;
   std::unique_ptr<Mesh> mesh_;
-  SequenceLayout sequence_;
   std::unique_ptr<Console> console_;
   std::unique_ptr<Watchdog> watchdog_;
   DatasetFiles dataset_;
-  std::shared_ptr<Corpus> train_data_, valid_data_;
-  std::unique_ptr<LanguageModel> model_;
+  std::unique_ptr<Task> task_;
+  std::unique_ptr<Trainable> model_;
   std::unique_ptr<ParameterShards> shards_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<TrainingStep> step_;
@@ -102,6 +101,7 @@ class TrainingRun {
   int64_t total_steps_ = 0, warmup_ = 0, eval_every_ = 0, save_every_ = 0, log_every_ = 0;
   int64_t last_saved_ = -1, last_evaluated_ = -1, nonfinite_in_a_row_ = 0;
   double flops_per_token_ = 0.0;
+  bool has_entropy_ = false;  // in the loss
   TrainOutcome outcome_;
   Clock::time_point started_, touched_;
   double last_step_s_ = 0.0;

@@ -6,12 +6,9 @@
 #include "kernels/error.h"
 #include "parallel/agree.h"
 #include "trainer/agreed_error.h"
-#include "trainer/model_spec.h"
-#include "trainer/plan.h"
 #include "trainer/run_device.h"
 #include "trainer/run_directory.h"
 #include "trainer/run_mesh.h"
-#include "trainer/run_tokenizer.h"
 #include "trainer/state_slices.h"
 #include "trainer/training_run.h"
 
@@ -29,7 +26,6 @@ void TrainingRun::prepare() {
     layout_ = resolve_layout(config_, world_.size());
     mesh_ = std::make_unique<Mesh>(world_, mesh_options(layout_));
   });
-  sequence_ = sequence_layout(config_, layout_);
   agreed([&] { together(world_, [&] { take_directory(); }); });
   open_data();
   build_model();
@@ -59,14 +55,8 @@ void TrainingRun::take_directory() {
 
 void TrainingRun::open_data() {
   dataset_ = broadcast_dataset(request_.files, world_);
-  agreed([&] {
-    together(world_, [&] {
-      const std::string where = rank_name(world_);
-      train_data_ = open_split(dataset_, config_.data, "train", /*evaluation=*/false, where);
-      if (dataset_.has("valid")) valid_data_ = open_split(dataset_, config_.data, "valid", /*evaluation=*/true, where);
-    });
-  });
-  const int64_t epoch = train_data_->samples();
+  agreed([&] { together(world_, [&] { task_ = make_task(config_, dataset_, rank_name(world_)); }); });
+  const int64_t epoch = task_->train_samples();
   const auto steps = [&](const Amount& amount) { return amount_in_steps(amount, config_, epoch); };
   total_steps_ = steps(config_.train.steps);
   warmup_ = steps(config_.optim.warmup);
@@ -77,23 +67,23 @@ void TrainingRun::open_data() {
 
 void TrainingRun::build_model() {
   agreed([&] {
-    const auto spec = model_spec(config_, train_data_->tokenizer().vocab_size);
-    model_ = std::make_unique<LanguageModel>(spec, model_sharding(config_, mesh_->shape(), world_.rank()));
-    flops_per_token_ = flops_per_token(config_, spec.vocab);
+    model_ = task_->make_model(mesh_->shape(), world_.rank());
+    flops_per_token_ = task_->flops_per_token();
   });
   const ParallelConfig& parallel = config_.parallel;
   shards_ = std::make_unique<ParameterShards>(model_->parameters(), *mesh_, model_->placements(), parallel.zero,
                                               parallel.bucket_bytes, value_type(config_));
   shards_->initialize(static_cast<uint64_t>(config_.run.seed));
   optimizer_ = std::make_unique<Optimizer>(*shards_, config_.optim);
+  const SequenceLayout sequence = task_->sequence(layout_);
+  has_entropy_ = model_->entropy_rows(sequence) > 0 && config_.attention.entropy_weight != 0.0;
   step_ = std::make_unique<TrainingStep>(
       *model_, *shards_, *optimizer_,
-      StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip, sequence_,
+      StepOptions{static_cast<uint64_t>(config_.run.seed), config_.optim.clip, sequence,
                   config_.train.offload == OffloadChoice::activations, config_.run.cuda_graph});
   description_.config_text = to_toml(config_);
   description_.config_hash = fmt::format("{:016x}", config_hash(config_));
-  description_.tokenizer_fingerprint = train_data_->tokenizer().fingerprint;
-  description_.datasets = dataset_identities(dataset_.of("train"));
+  task_->describe(description_);
   description_.mesh = {{"data", layout_.data},
                        {"ring", layout_.ring},
                        {"ulysses", layout_.ulysses},
@@ -153,14 +143,13 @@ void TrainingRun::start_services() {
   plan.data_ranks = layout_.data;
   plan.data_rank = mesh_->coordinate().dp;
   plan.micro_batch = layout_.micro_batch;
-  plan.ranges = reader_ranges(sequence_, mesh_->context_index());
   plan.prefetch = static_cast<int>(config_.data.prefetch);
-  stream_ = std::make_unique<BatchStream>(train_data_, plan);
+  stream_ = task_->train_stream(place(), plan);
   agreed([&] {
     together(world_, [&] {
       if (!is_root()) return;
       metrics_ = std::make_unique<MetricsLog>(config_.run.dir, position_.step);
-      save_tokenizer(*files_, config_.run.dir, train_data_->tokenizer());
+      task_->save_assets(*files_, config_.run.dir);
     });
   });
 }

@@ -27,7 +27,7 @@ Snapshot make_snapshot(const ParameterShards& shards, const Optimizer& optimizer
   return snapshot;
 }
 
-LoadTargets weight_targets(LanguageModel& model) {
+LoadTargets weight_targets(Trainable& model) {
   LoadTargets targets;
   for (const auto& p : model.parameters().parameters()) {
     const Shape& shape = p.shape();

@@ -12,7 +12,7 @@
 #include "trainer/checkpoint/writer.h"
 #include "trainer/config.h"
 #include "trainer/load_targets.h"
-#include "trainer/model.h"
+#include "trainer/trainable.h"
 #include "trainer/optimizer.h"
 
 namespace farsight {
@@ -37,7 +37,7 @@ Snapshot make_snapshot(const ParameterShards& shards, const Optimizer& optimizer
                        const StateDescription& description);
 
 // Where a load puts the weights of a model that is here whole.
-LoadTargets weight_targets(LanguageModel& model);
+LoadTargets weight_targets(Trainable& model);
 
 // Error{data} when the checkpoint was trained with another tokeniser, naming both fingerprints; also when its data are
 // others than `description` says, unless allow_change.

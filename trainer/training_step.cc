@@ -14,27 +14,19 @@ namespace {
 
 constexpr int64_t kWarmUpSteps = 2;  // before steps become graphs
 
-ModelBatch model_batch(const MicroBatch& micro, const SequenceBatch& sequence, const SequenceRows& rows) {
-  return {&sequence, &rows, micro.inputs.span<int32_t>(), micro.labels.span<int32_t>()};
+int64_t rows_of(const StepBatch& batch) {
+  int64_t rows = 0;
+  for (const auto& micro : batch.micro) rows += static_cast<int64_t>(micro.sample_ids.size());
+  return rows;
 }
 
 // Rows of the whole step, for losses that are a mean over rows.
-double entropy_scale(const ModelSpec& spec, const StepBatch& batch, int64_t tokens, int64_t data_ranks) {
-  int64_t rows = 0;
-  for (const auto& micro : batch.micro) rows += micro.inputs.dim(0) * tokens;
-  return 1.0 / (static_cast<double>(rows * data_ranks) * static_cast<double>(spec.layers * spec.heads));
+double entropy_scale(const Trainable& model, const StepBatch& batch, const SequenceLayout& layout, int64_t data_ranks) {
+  const int64_t rows = model.entropy_rows(layout) * rows_of(batch) * data_ranks;
+  return rows == 0 ? 0.0 : 1.0 / static_cast<double>(rows);
 }
 
 }  // namespace
-
-SequenceBatch sequence_batch(const MicroBatch& micro, const SequenceLayout& layout) {
-  SequenceBatch out;
-  out.batch = micro.inputs.dim(0);
-  out.layout = layout;
-  out.documents = micro.documents;
-  for (const int64_t id : micro.sample_ids) out.samples.push_back(static_cast<uint64_t>(id));
-  return out;
-}
 
 StepResult StepOutcome::read() {
   const double* totals = totals_.wait().data<double>();
@@ -48,7 +40,7 @@ StepResult StepOutcome::read() {
   return result;
 }
 
-TrainingStep::TrainingStep(LanguageModel& model, ParameterShards& shards, Optimizer& optimizer, StepOptions options)
+TrainingStep::TrainingStep(Trainable& model, ParameterShards& shards, Optimizer& optimizer, StepOptions options)
     : model_(model),
       shards_(shards),
       optimizer_(optimizer),
@@ -81,20 +73,20 @@ TrainingStep::Scales TrainingStep::accumulate_gradients(const StepBatch& batch, 
   pass.seed = options_.seed;
   pass.step = static_cast<uint64_t>(step);
   pass.loss_scale = 1.0 / static_cast<double>(targets);
-  pass.entropy_scale = entropy_scale(model_.spec(), batch, options_.layout.tokens(), mesh_.shape().extent(Axis::dp));
+  const int64_t data_ranks = mesh_.shape().extent(Axis::dp);
+  pass.entropy_scale = entropy_scale(model_, batch, options_.layout, data_ranks);
   pass.shards = &shards_;
   reducer_.begin_step();
   totals_.fill_zero();
   const ModelSums sums{totals_.narrow(0, 1), totals_.narrow(1, 1)};
   for (size_t i = 0; i < batch.micro.size(); ++i) {
-    const auto sequence = sequence_batch(batch.micro[i], options_.layout);
-    const auto rows = sequence.rows(mesh_.context_index());
+    pass.rows = static_cast<int64_t>(batch.micro[i].sample_ids.size()) * data_ranks;
     Tape tape;
     shards_.begin_pass(/*training=*/true);
     reducer_.begin(/*last=*/i + 1 == batch.micro.size());
     tape.on_gradient_ready(reducer_.handler());
     tape.set_offload(offload_.get());
-    tape.backward(model_.loss(tape, mesh_, model_batch(batch.micro[i], sequence, rows), pass, sums));
+    tape.backward(model_.micro_batch_loss(tape, mesh_, options_.layout, batch.micro[i], pass, sums));
     reducer_.finish();
     shards_.end_pass();
   }
@@ -146,7 +138,7 @@ std::string TrainingStep::graph_use() const {
                      graph_->made() == 1 ? "" : "s", records() ? "" : "; off now: operations change too often");
 }
 
-EvaluationResult evaluate(LanguageModel& model, Mesh& mesh, ParameterShards* shards, const SequenceLayout& layout,
+EvaluationResult evaluate(Trainable& model, Mesh& mesh, ParameterShards* shards, const SequenceLayout& layout,
                           BatchStream& stream, const std::function<void()>& on_batch) {
   ModelPass pass;
   pass.training = false;
@@ -156,11 +148,9 @@ EvaluationResult evaluate(LanguageModel& model, Mesh& mesh, ParameterShards* sha
   std::array<int64_t, 1> count{};
   while (const StepBatch* step = stream.next()) {
     for (const auto& micro : step->micro) {
-      const auto sequence = sequence_batch(micro, layout);
-      const auto rows = sequence.rows(mesh.context_index());
       Tape tape(/*recording=*/false);
       if (shards != nullptr) shards->begin_pass(/*training=*/false);
-      model.loss(tape, mesh, model_batch(micro, sequence, rows), pass, sums);
+      model.micro_batch_loss(tape, mesh, layout, micro, pass, sums);
       if (shards != nullptr) shards->end_pass();
       // Tensor ranks read the same tokens: the first one counts.
       if (mesh.coordinate().tp == 0) count[0] += micro.valid_labels;

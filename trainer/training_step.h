@@ -16,8 +16,7 @@
 #include "parallel/gradients.h"
 #include "parallel/mesh.h"
 #include "parallel/parameter_shards.h"
-#include "parallel/sequence_batch.h"
-#include "trainer/model.h"
+#include "trainer/trainable.h"
 #include "trainer/optimizer.h"
 
 namespace farsight {
@@ -63,7 +62,7 @@ class StepOutcome {
 class TrainingStep {
  public:
   // All must outlive the object; `shards` are those of the model's parameters and know the mesh.
-  TrainingStep(LanguageModel& model, ParameterShards& shards, Optimizer& optimizer, StepOptions options);
+  TrainingStep(Trainable& model, ParameterShards& shards, Optimizer& optimizer, StepOptions options);
 
   // Number of valid targets of the step over all ranks. Collective over the mesh.
   int64_t count_targets(int64_t local_targets);
@@ -86,7 +85,7 @@ class TrainingStep {
   StepOutcome outcome(const Scales& scales, int64_t targets) const;
   bool records() const;
 
-  LanguageModel& model_;
+  Trainable& model_;
   ParameterShards& shards_;
   Optimizer& optimizer_;
   Mesh& mesh_;
@@ -99,9 +98,6 @@ class TrainingStep {
   int64_t runs_ = 0;
 };
 
-// The sequence description of a micro-batch, equal on all its context ranks.
-SequenceBatch sequence_batch(const MicroBatch& micro, const SequenceLayout& layout);
-
 struct EvaluationResult {
   double loss_sum = 0.0;  // nats over all targets
   int64_t targets = 0;
@@ -110,7 +106,7 @@ struct EvaluationResult {
 
 // Sum and count over everything the stream delivers, all ranks. Collective; every rank's stream has the same length.
 // on_batch (may be empty) is called after each micro-batch. `shards` null: all parameters are here.
-EvaluationResult evaluate(LanguageModel& model, Mesh& mesh, ParameterShards* shards, const SequenceLayout& layout,
+EvaluationResult evaluate(Trainable& model, Mesh& mesh, ParameterShards* shards, const SequenceLayout& layout,
                           BatchStream& stream, const std::function<void()>& on_batch);
 
 }  // namespace farsight

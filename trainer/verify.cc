@@ -76,9 +76,10 @@ VerifyData open_data(const Config& config, int64_t steps, std::vector<std::strin
   only_train.test.clear();
   VerifyData data;
   data.files = probe_dataset(only_train);
-  const int64_t ids = data.files.train.front().tokenizer.vocab_size;
+  const std::vector<CorpusDescriptor> files = corpora(data.files.train);
+  const int64_t ids = files.front().tokenizer.vocab_size;
   data.vocab = config.model.vocab > 0 ? config.model.vocab : ids;
-  if (samples_in(data.files.train, config.data.sequence) > 0) return data;
+  if (samples_in(files, config.data.sequence) > 0) return data;
   notes.push_back(fmt::format("the data hold no whole sample of {} tokens: random tokens of {} ids",
                               config.data.sequence, data.vocab));
   return random_data(config, data.vocab, steps);

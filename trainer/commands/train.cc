@@ -40,9 +40,12 @@ bool shows_progress() {
 // Replaces "auto" in parallel.*; files are known on rank 0. Collective.
 void plan_automatic(Communicator& world, TrainRequest& request, std::ostream& out) {
   if (!has_automatic_layout(request.config)) return;
-  const auto& files = request.files.train;
-  request.config = agreed(
-      [&] { return choose_layout(request.config, world, files.empty() ? 0 : files.front().tokenizer.vocab_size); });
+  const auto vocabulary = [&]() -> int64_t {
+    const auto* corpus =
+        request.files.train.empty() ? nullptr : std::get_if<CorpusDescriptor>(&request.files.train.front());
+    return corpus == nullptr ? 0 : corpus->tokenizer.vocab_size;
+  };
+  request.config = agreed([&] { return choose_layout(request.config, world, vocabulary()); });
   const ParallelConfig& p = request.config.parallel;
   if (world.rank() == 0)
     out << fmt::format("layout planned for {} ranks: tensor {}, ulysses {}, ring {}, zero {}\n", world.size(), p.tensor,
