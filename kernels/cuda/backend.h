@@ -19,8 +19,10 @@
 #include "kernels/embedding_cuda.h"
 #include "kernels/gelu_cuda.h"
 #include "kernels/matmul_cuda.h"
+#include "kernels/moving_average_cuda.h"
 #include "kernels/norm_cuda.h"
 #include "kernels/optimizer_cuda.h"
+#include "kernels/patches_cuda.h"
 #include "kernels/rope_cuda.h"
 #include "kernels/rows_cuda.h"
 #include "kernels/swiglu_cuda.h"
@@ -29,7 +31,7 @@
 namespace farsight {
 
 // Changes whenever a structure or function below changes.
-inline constexpr uint32_t kCudaAbi = 5;
+inline constexpr uint32_t kCudaAbi = 6;
 
 using CudaStream = struct CudaStreamTag*;
 using CudaEvent = struct CudaEventTag*;
@@ -131,8 +133,11 @@ struct CudaBackend {
   CudaOperation<CudaDropoutRows> dropout_rows;
   CudaOperation<CudaGeluForward> gelu_forward;
   CudaOperation<CudaGeluBackward> gelu_backward;
+  CudaOperation<CudaMovingAverage> moving_average;
   CudaOperation<CudaNormForward> norm_forward;
   CudaOperation<CudaNormBackward> norm_backward;
+  CudaOperation<CudaPatchesForward> patches_forward;
+  CudaOperation<CudaPatchesBackward> patches_backward;
   CudaOperation<CudaRopeTable> rope_table;
   CudaOperation<CudaRopeRows> rope_rows;
   CudaOperation<CudaSwigluForward> swiglu_forward;

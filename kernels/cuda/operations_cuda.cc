@@ -33,8 +33,11 @@ void name_operations(CudaBackend& table) {
   table.dropout_rows = dropout_rows;
   table.gelu_forward = gelu_forward;
   table.gelu_backward = gelu_backward;
+  table.moving_average = moving_average;
   table.norm_forward = norm_forward;
   table.norm_backward = norm_backward;
+  table.patches_forward = patches_forward;
+  table.patches_backward = patches_backward;
   table.rope_table = rope_table;
   table.rope_rows = rope_rows;
   table.swiglu_forward = swiglu_forward;
