@@ -18,6 +18,7 @@
 #include "kernels/dropout_cuda.h"
 #include "kernels/embedding_cuda.h"
 #include "kernels/gelu_cuda.h"
+#include "kernels/instance_norm_cuda.h"
 #include "kernels/matmul_cuda.h"
 #include "kernels/moving_average_cuda.h"
 #include "kernels/norm_cuda.h"
@@ -133,6 +134,8 @@ struct CudaBackend {
   CudaOperation<CudaDropoutRows> dropout_rows;
   CudaOperation<CudaGeluForward> gelu_forward;
   CudaOperation<CudaGeluBackward> gelu_backward;
+  CudaOperation<CudaInstanceNormForward> instance_norm_forward;
+  CudaOperation<CudaInstanceNormBackward> instance_norm_backward;
   CudaOperation<CudaMovingAverage> moving_average;
   CudaOperation<CudaNormForward> norm_forward;
   CudaOperation<CudaNormBackward> norm_backward;

@@ -33,6 +33,8 @@ void name_operations(CudaBackend& table) {
   table.dropout_rows = dropout_rows;
   table.gelu_forward = gelu_forward;
   table.gelu_backward = gelu_backward;
+  table.instance_norm_forward = instance_norm_forward;
+  table.instance_norm_backward = instance_norm_backward;
   table.moving_average = moving_average;
   table.norm_forward = norm_forward;
   table.norm_backward = norm_backward;

@@ -11,6 +11,8 @@ int fill(const CudaFill* arguments, CudaStream stream);
 int dropout_rows(const CudaDropoutRows* arguments, CudaStream stream);
 int gelu_forward(const CudaGeluForward* arguments, CudaStream stream);
 int gelu_backward(const CudaGeluBackward* arguments, CudaStream stream);
+int instance_norm_forward(const CudaInstanceNormForward* arguments, CudaStream stream);
+int instance_norm_backward(const CudaInstanceNormBackward* arguments, CudaStream stream);
 int moving_average(const CudaMovingAverage* arguments, CudaStream stream);
 int norm_forward(const CudaNormForward* arguments, CudaStream stream);
 int norm_backward(const CudaNormBackward* arguments, CudaStream stream);

@@ -11,6 +11,7 @@ set(FARSIGHT_CUDA_KERNELS
   kernels/dropout_cuda.cu
   kernels/embedding_cuda.cu
   kernels/gelu_cuda.cu
+  kernels/instance_norm_cuda.cu
   kernels/moving_average_cuda.cu
   kernels/norm_cuda.cu
   kernels/optimizer_cuda.cu
