@@ -17,6 +17,7 @@
 #include "kernels/cuda/collectives_cuda.h"
 #include "kernels/dropout_cuda.h"
 #include "kernels/embedding_cuda.h"
+#include "kernels/forecast_loss_cuda.h"
 #include "kernels/gelu_cuda.h"
 #include "kernels/instance_norm_cuda.h"
 #include "kernels/matmul_cuda.h"
@@ -132,6 +133,7 @@ struct CudaBackend {
   CudaOperation<CudaRowsCopy> copy_rows;
   CudaOperation<CudaFill> fill;
   CudaOperation<CudaDropoutRows> dropout_rows;
+  CudaOperation<CudaForecastLoss> forecast_loss;
   CudaOperation<CudaGeluForward> gelu_forward;
   CudaOperation<CudaGeluBackward> gelu_backward;
   CudaOperation<CudaInstanceNormForward> instance_norm_forward;

@@ -31,6 +31,7 @@ void name_operations(CudaBackend& table) {
   table.copy_rows = copy_rows;
   table.fill = fill;
   table.dropout_rows = dropout_rows;
+  table.forecast_loss = forecast_loss;
   table.gelu_forward = gelu_forward;
   table.gelu_backward = gelu_backward;
   table.instance_norm_forward = instance_norm_forward;

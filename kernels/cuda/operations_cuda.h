@@ -9,6 +9,7 @@ namespace farsight::cuda {
 int copy_rows(const CudaRowsCopy* arguments, CudaStream stream);
 int fill(const CudaFill* arguments, CudaStream stream);
 int dropout_rows(const CudaDropoutRows* arguments, CudaStream stream);
+int forecast_loss(const CudaForecastLoss* arguments, CudaStream stream);
 int gelu_forward(const CudaGeluForward* arguments, CudaStream stream);
 int gelu_backward(const CudaGeluBackward* arguments, CudaStream stream);
 int instance_norm_forward(const CudaInstanceNormForward* arguments, CudaStream stream);

@@ -10,6 +10,7 @@ set(FARSIGHT_CUDA_KERNELS
   kernels/cross_entropy_cuda.cu
   kernels/dropout_cuda.cu
   kernels/embedding_cuda.cu
+  kernels/forecast_loss_cuda.cu
   kernels/gelu_cuda.cu
   kernels/instance_norm_cuda.cu
   kernels/moving_average_cuda.cu
