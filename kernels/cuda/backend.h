@@ -17,10 +17,14 @@
 #include "kernels/cuda/collectives_cuda.h"
 #include "kernels/dropout_cuda.h"
 #include "kernels/embedding_cuda.h"
+#include "kernels/forecast_loss_cuda.h"
 #include "kernels/gelu_cuda.h"
+#include "kernels/instance_norm_cuda.h"
 #include "kernels/matmul_cuda.h"
+#include "kernels/moving_average_cuda.h"
 #include "kernels/norm_cuda.h"
 #include "kernels/optimizer_cuda.h"
+#include "kernels/patches_cuda.h"
 #include "kernels/rope_cuda.h"
 #include "kernels/rows_cuda.h"
 #include "kernels/swiglu_cuda.h"
@@ -29,7 +33,7 @@
 namespace farsight {
 
 // Changes whenever a structure or function below changes.
-inline constexpr uint32_t kCudaAbi = 5;
+inline constexpr uint32_t kCudaAbi = 6;
 
 using CudaStream = struct CudaStreamTag*;
 using CudaEvent = struct CudaEventTag*;
@@ -129,10 +133,16 @@ struct CudaBackend {
   CudaOperation<CudaRowsCopy> copy_rows;
   CudaOperation<CudaFill> fill;
   CudaOperation<CudaDropoutRows> dropout_rows;
+  CudaOperation<CudaForecastLoss> forecast_loss;
   CudaOperation<CudaGeluForward> gelu_forward;
   CudaOperation<CudaGeluBackward> gelu_backward;
+  CudaOperation<CudaInstanceNormForward> instance_norm_forward;
+  CudaOperation<CudaInstanceNormBackward> instance_norm_backward;
+  CudaOperation<CudaMovingAverage> moving_average;
   CudaOperation<CudaNormForward> norm_forward;
   CudaOperation<CudaNormBackward> norm_backward;
+  CudaOperation<CudaPatchesForward> patches_forward;
+  CudaOperation<CudaPatchesBackward> patches_backward;
   CudaOperation<CudaRopeTable> rope_table;
   CudaOperation<CudaRopeRows> rope_rows;
   CudaOperation<CudaSwigluForward> swiglu_forward;

@@ -31,10 +31,16 @@ void name_operations(CudaBackend& table) {
   table.copy_rows = copy_rows;
   table.fill = fill;
   table.dropout_rows = dropout_rows;
+  table.forecast_loss = forecast_loss;
   table.gelu_forward = gelu_forward;
   table.gelu_backward = gelu_backward;
+  table.instance_norm_forward = instance_norm_forward;
+  table.instance_norm_backward = instance_norm_backward;
+  table.moving_average = moving_average;
   table.norm_forward = norm_forward;
   table.norm_backward = norm_backward;
+  table.patches_forward = patches_forward;
+  table.patches_backward = patches_backward;
   table.rope_table = rope_table;
   table.rope_rows = rope_rows;
   table.swiglu_forward = swiglu_forward;

@@ -9,10 +9,16 @@ namespace farsight::cuda {
 int copy_rows(const CudaRowsCopy* arguments, CudaStream stream);
 int fill(const CudaFill* arguments, CudaStream stream);
 int dropout_rows(const CudaDropoutRows* arguments, CudaStream stream);
+int forecast_loss(const CudaForecastLoss* arguments, CudaStream stream);
 int gelu_forward(const CudaGeluForward* arguments, CudaStream stream);
 int gelu_backward(const CudaGeluBackward* arguments, CudaStream stream);
+int instance_norm_forward(const CudaInstanceNormForward* arguments, CudaStream stream);
+int instance_norm_backward(const CudaInstanceNormBackward* arguments, CudaStream stream);
+int moving_average(const CudaMovingAverage* arguments, CudaStream stream);
 int norm_forward(const CudaNormForward* arguments, CudaStream stream);
 int norm_backward(const CudaNormBackward* arguments, CudaStream stream);
+int patches_forward(const CudaPatchesForward* arguments, CudaStream stream);
+int patches_backward(const CudaPatchesBackward* arguments, CudaStream stream);
 int rope_table(const CudaRopeTable* arguments, CudaStream stream);
 int rope_rows(const CudaRopeRows* arguments, CudaStream stream);
 int swiglu_forward(const CudaSwigluForward* arguments, CudaStream stream);

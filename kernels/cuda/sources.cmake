@@ -10,9 +10,13 @@ set(FARSIGHT_CUDA_KERNELS
   kernels/cross_entropy_cuda.cu
   kernels/dropout_cuda.cu
   kernels/embedding_cuda.cu
+  kernels/forecast_loss_cuda.cu
   kernels/gelu_cuda.cu
+  kernels/instance_norm_cuda.cu
+  kernels/moving_average_cuda.cu
   kernels/norm_cuda.cu
   kernels/optimizer_cuda.cu
+  kernels/patches_cuda.cu
   kernels/rope_cuda.cu
   kernels/rows_cuda.cu
   kernels/swiglu_cuda.cu

@@ -90,6 +90,16 @@ inline void assign(const Tensor& t, const Vec& v) {
 // A tensor of ids where the rows are.
 inline Tensor ids(const std::vector<int32_t>& v) { return device_copy(v); }
 
+// What operations take as data: f32, or flags, where the rows are.
+inline Tensor to_data(const Vec& v, const Shape& shape) {
+  return device_copy(std::vector<float>(v.begin(), v.end())).view(shape);
+}
+inline Tensor to_flags(const std::vector<uint8_t>& v, const Shape& shape) {
+  const Tensor host = Tensor::empty(shape, DType::u8, MemoryTag::data, Device::cpu);
+  std::copy(v.begin(), v.end(), host.data<uint8_t>());
+  return host.to(current_device());
+}
+
 inline void allocate(ParameterStore& store) { store.allocate({.value_type = element()}); }
 
 // A tolerance for elements of this type.
