@@ -19,8 +19,18 @@
 namespace farsight {
 namespace {
 
+// The task and the model of a configuration, for its defaults; what cannot be read is reported when it is assigned.
+Config defaults_of(const RawConfig& raw) {
+  Config kinds;
+  for (const char* name : {"task.kind", "model.kind"}) {
+    const auto found = raw.values.find(name);
+    if (found != raw.values.end()) find_config_key(name)->assign(kinds, found->second);
+  }
+  return default_config(kinds.task.kind, kinds.model.kind);
+}
+
 Config assemble(const RawConfig& raw, const std::string& file_name, ConfigProblems& problems) {
-  Config config;
+  Config config = defaults_of(raw);
   std::set<std::string> bad;
   for (const ConfigKey& key : config_keys()) {
     const auto found = raw.values.find(key.name);
@@ -39,10 +49,43 @@ Config assemble(const RawConfig& raw, const std::string& file_name, ConfigProble
 
 }  // namespace
 
+Config default_config(TaskKind task, ModelKind kind) {
+  Config config;
+  config.task.kind = task;
+  if (task == TaskKind::lm) return config;
+  // The recipe of the published forecasters (forecasting specification, sections 2.5 and 4.3), small models on few rows.
+  ModelConfig& m = config.model;
+  m.kind = kind;
+  m.layers = 3;
+  m.width = 16;
+  m.heads = 4;
+  m.mlp = MlpChoice::gelu;
+  m.mlp_width = 128;
+  m.norm = NormChoice::sync_batch;
+  m.bias = true;
+  m.dropout = 0.3;
+  m.tie_embeddings = false;
+  config.attention.mask.causal = false;
+  config.attention.position = PositionChoice::learned;
+  config.data.pack = PackChoice::concat;
+  config.optim.lr = 1e-4;
+  config.optim.beta2 = 0.999;
+  config.optim.weight_decay = 0.0;
+  config.optim.clip = 0.0;
+  config.optim.schedule = ScheduleChoice::type3;
+  config.train.steps = {100.0, AmountUnit::epochs};
+  config.train.batch = {128.0, AmountUnit::samples};
+  config.train.patience = 10;
+  config.eval.every = {1.0, AmountUnit::epochs};
+  config.checkpoint.every = {1.0, AmountUnit::epochs};
+  config.log.every = {1.0, AmountUnit::epochs};
+  return config;
+}
+
 bool Config::operator==(const Config& other) const {
   return run == other.run && task == other.task && data == other.data && model == other.model &&
-         attention == other.attention && parallel == other.parallel && optim == other.optim && train == other.train &&
-         eval == other.eval && checkpoint == other.checkpoint && log == other.log && guard == other.guard;
+         attention == other.attention && parallel == other.parallel && optim == other.optim && loss == other.loss &&
+         train == other.train && eval == other.eval && checkpoint == other.checkpoint && log == other.log && guard == other.guard;
 }
 
 Config load_config(const std::string& path, const std::vector<std::string>& overrides) {

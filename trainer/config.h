@@ -23,10 +23,15 @@
 namespace farsight {
 
 enum class DeviceChoice : uint8_t { automatic, cpu, cuda };
-enum class TaskKind : uint8_t { lm };
+enum class TaskKind : uint8_t { lm, forecast };
+enum class ModelKind : uint8_t { automatic, decoder, linear, patchtst };
+enum class LinearForm : uint8_t { nlinear, dlinear };
+enum class SolverChoice : uint8_t { gradient, closed_form };
+enum class CovariateChoice : uint8_t { automatic, ignore };
+enum class LossChoice : uint8_t { automatic, cross_entropy, mse, mae, huber, quantile, gaussian, student_t, mixture };
 enum class PackChoice : uint8_t { documents, concat };
 enum class MlpChoice : uint8_t { swiglu, gelu };
-enum class NormChoice : uint8_t { rms, layer };
+enum class NormChoice : uint8_t { rms, layer, batch, sync_batch };
 enum class InitChoice : uint8_t { gpt };
 enum class ScoreChoice : uint8_t { scaled_dot, additive };
 enum class NormaliserChoice : uint8_t { softmax };
@@ -37,7 +42,7 @@ enum class OrderChoice : uint8_t { automatic, contiguous, zigzag, striped };
 enum class ContextChoice : uint8_t { automatic, ring, allgather, ulysses };
 enum class HeadNormChoice : uint8_t { none, rms };
 enum class OptimizerChoice : uint8_t { adamw, sgd };
-enum class ScheduleChoice : uint8_t { constant, linear, cosine };
+enum class ScheduleChoice : uint8_t { constant, linear, cosine, type1, type3, type3_onecycle, onecycle };
 enum class PrecisionChoice : uint8_t { f32, bf16 };
 enum class RecomputeChoice : uint8_t { none, attn, layer };
 enum class OffloadChoice : uint8_t { none, activations };
@@ -71,17 +76,26 @@ struct TaskConfig {
 struct DataConfig {
   std::vector<std::string> train;        // HDF5 files, relative to the working directory
   std::vector<std::string> valid, test;  // empty: the splits of these names in the train files
-  int64_t sequence = 1024;               // tokens of a sample
+  int64_t sequence = 1024;               // tokens of a sample; forecasts: tokens of one channel, resolved
   PackChoice pack = PackChoice::documents;
   bool shuffle = true;
   int64_t prefetch = 4;  // batches read ahead
   IoChoice io = IoChoice::automatic;
   bool verify_full = false;   // data.verify = "full": check the checksum of every block before training
   bool allow_change = false;  // resume with another dataset than the checkpoint's
+  // Forecasts.
+  int64_t lookback = 336;            // rows before the first target
+  int64_t horizon = 96;              // rows to forecast
+  int64_t stride = 1;                // rows between training windows
+  std::vector<std::string> targets;  // channels to forecast; empty: those of role target in the file
+  CovariateChoice covariates = CovariateChoice::automatic;
+  std::vector<std::string> calendar;  // features of the time of a row that the model sees
+  bool normalise = true;              // by the training statistics of the file
   bool operator==(const DataConfig&) const = default;
 };
 
 struct ModelConfig {
+  ModelKind kind = ModelKind::automatic;  // resolved
   int64_t layers = 4;
   int64_t width = 128;
   int64_t heads = 4;
@@ -96,6 +110,15 @@ struct ModelConfig {
   bool bias = false;
   double dropout = 0.0;  // of embeddings and residual branches
   InitChoice init = InitChoice::gpt;
+  // Forecasters.
+  LinearForm form = LinearForm::nlinear;  // of kind linear
+  SolverChoice solver = SolverChoice::gradient;
+  bool individual = false;        // kind linear: weights of its own for each channel
+  int64_t patch = 16;             // rows of a token
+  int64_t patch_stride = 8;       // rows between tokens
+  bool instance_norm = true;      // normalise each window of each channel
+  bool instance_affine = false;   // with a learned factor and offset per channel
+  bool residual_attention = true;  // scores of a layer are added to those of the next
   bool operator==(const ModelConfig&) const = default;
 };
 
@@ -160,8 +183,17 @@ struct OptimConfig {
   double clip = 1.0;  // global gradient norm; 0 = off
   ScheduleChoice schedule = ScheduleChoice::cosine;
   Amount warmup{0.0, AmountUnit::steps};
-  double min_lr = 0.0;  // where linear and cosine end
+  double min_lr = 0.0;     // where linear and cosine end
+  double pct_start = 0.3;  // onecycle: share of the run in which the rate rises
   bool operator==(const OptimConfig&) const = default;
+};
+
+struct LossConfig {
+  LossChoice kind = LossChoice::automatic;  // resolved
+  std::vector<double> levels{0.025, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.975};  // quantile
+  double delta = 1.0;                                                                       // huber
+  std::vector<std::string> components{"gaussian", "student_t"};                             // mixture
+  bool operator==(const LossConfig&) const = default;
 };
 
 struct TrainConfig {
@@ -177,6 +209,7 @@ struct TrainConfig {
   double grace_s = 20.0;      // time to save after SIGTERM
   int64_t loss_chunk = 0;     // rows of logits held at once; 0 = auto
   int64_t mlp_chunk = 0;      // rows of the MLP computed at once; 0 = all
+  int64_t patience = 0;       // evaluations without a better loss before training ends; 0 = off
   bool operator==(const TrainConfig&) const = default;
 };
 
@@ -185,6 +218,7 @@ struct EvalConfig {
   int64_t batches = 0;          // batches of train.batch samples; 0 = all
   std::string prompt;           // text to continue after each evaluation; empty = none
   int64_t sample_tokens = 128;  // length of that continuation
+  int64_t season = 0;           // forecasts: rows of a season; 0 = auto: by the frequency of the data
   bool operator==(const EvalConfig&) const = default;
 };
 
@@ -220,6 +254,7 @@ struct Config {
   AttentionConfig attention;
   ParallelConfig parallel;
   OptimConfig optim;
+  LossConfig loss;
   TrainConfig train;
   EvalConfig eval;
   CheckpointConfig checkpoint;
@@ -239,6 +274,9 @@ Config load_config(const std::string& path, const std::vector<std::string>& over
 // The same from text; file_name is for messages, and `extends` is relative to its folder.
 Config parse_config(std::string_view text, const std::string& file_name,
                     const std::vector<std::string>& overrides = {});
+
+// What a configuration is before any key is set. Forecasters have other defaults than language models.
+Config default_config(TaskKind task, ModelKind kind);
 
 // Every key with its effective value as TOML; parse_config(to_toml(c)) == c.
 std::string to_toml(const Config& config);

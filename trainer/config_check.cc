@@ -18,7 +18,11 @@ using Keys = std::vector<std::string>;
 class Checker {
  public:
   Checker(Config& config, std::string file_name, const std::set<std::string>& bad, ConfigProblems& problems)
-      : config_(config), file_name_(std::move(file_name)), bad_(bad), problems_(problems) {}
+      : config_(config),
+        defaults_(default_config(config.task.kind, config.model.kind)),
+        file_name_(std::move(file_name)),
+        bad_(bad),
+        problems_(problems) {}
 
   void all();
 
@@ -34,7 +38,7 @@ class Checker {
   }
   // A key that has been changed although nothing reads it here.
   void idle(bool active, const char* key, const char* needs) {
-    static const Config defaults;
+    const Config& defaults = defaults_;
     if (active || bad_.count(key) > 0) return;
     const auto& print = find_config_key(key)->print;
     require(print(config_) == print(defaults), {key}, "{} = {} has no effect: it needs {}", key, print(config_), needs);
@@ -49,7 +53,14 @@ class Checker {
   void train();
   void batch();
 
+  bool forecasts() const { return config_.task.kind == TaskKind::forecast; }
+  void kinds();
+  void language_keys();
+  void forecast_keys();
+  void forecast_model();
+
   Config& config_;
+  Config defaults_;  // of the same task
   std::string file_name_;
   const std::set<std::string>& bad_;
   ConfigProblems& problems_;
@@ -64,6 +75,96 @@ void Checker::run() {
   for (size_t at = run.dir.find(place); at != std::string::npos; at = run.dir.find(place, at + run.name.size()))
     run.dir.replace(at, place.size(), run.name);
   require(!run.dir.empty(), {"run.dir"}, "run.dir is empty; for example \"runs/{{name}}\"");
+}
+
+// What "auto" kinds are, and that model and loss belong to the task.
+void Checker::kinds() {
+  ModelKind& model = config_.model.kind;
+  if (model == ModelKind::automatic) model = forecasts() ? ModelKind::patchtst : ModelKind::decoder;
+  LossChoice& loss = config_.loss.kind;
+  if (loss == LossChoice::automatic) loss = forecasts() ? LossChoice::mse : LossChoice::cross_entropy;
+  require((model == ModelKind::decoder) != forecasts(), {"model.kind", "task.kind"},
+          "model.kind does not belong to task.kind = \"{}\": \"lm\" has decoder, \"forecast\" has linear and patchtst",
+          forecasts() ? "forecast" : "lm");
+  require((loss == LossChoice::cross_entropy) != forecasts(), {"loss.kind", "task.kind"},
+          "loss.kind does not belong to task.kind = \"{}\": \"lm\" has cross_entropy, \"forecast\" all others",
+          forecasts() ? "forecast" : "lm");
+}
+
+// Keys that only language models read.
+void Checker::language_keys() {
+  constexpr const char* kNeeds = "task.kind = \"lm\"";
+  for (const char* key : {"data.pack", "model.kv_heads", "model.head_width", "model.mlp", "model.vocab",
+                          "model.tie_embeddings", "attention.score", "attention.norm", "attention.mask",
+                          "attention.qk_norm", "attention.position", "attention.rope_theta", "attention.bias",
+                          "attention.entropy_weight", "attention.backend", "train.label_smoothing", "train.loss_chunk",
+                          "train.recompute", "train.offload", "eval.prompt", "eval.sample_tokens"}) {
+    idle(!forecasts(), key, kNeeds);
+  }
+  if (!forecasts()) return;
+  const int64_t resolved = std::max<int64_t>(2, (config_.data.lookback - 1) / config_.model.patch_stride + 1);
+  require(config_.data.sequence == defaults_.data.sequence || config_.data.sequence == resolved, {"data.sequence"},
+          "data.sequence belongs to task.kind = \"lm\"; forecasts have data.lookback and data.horizon");
+  config_.data.sequence = resolved;
+}
+
+// Keys that only forecasters read.
+void Checker::forecast_keys() {
+  for (const char* key : {"data.lookback", "data.horizon", "data.stride", "data.targets", "data.covariates",
+                          "data.calendar", "data.normalise", "model.instance_norm", "model.instance_affine",
+                          "eval.season"}) {
+    idle(forecasts(), key, "task.kind = \"forecast\"");
+  }
+  const ModelConfig& m = config_.model;
+  const bool linear = m.kind == ModelKind::linear, patchtst = m.kind == ModelKind::patchtst;
+  for (const char* key : {"model.form", "model.solver", "model.individual"}) {
+    idle(linear, key, "model.kind = \"linear\"");
+  }
+  for (const char* key : {"model.patch", "model.patch_stride", "model.residual_attention"}) {
+    idle(patchtst, key, "model.kind = \"patchtst\"");
+  }
+  idle(m.instance_norm, "model.instance_affine", "model.instance_norm = true");
+  const LossChoice loss = config_.loss.kind;
+  idle(loss == LossChoice::quantile, "loss.levels", "loss.kind = \"quantile\"");
+  idle(loss == LossChoice::huber, "loss.delta", "loss.kind = \"huber\"");
+  idle(loss == LossChoice::mixture, "loss.components", "loss.kind = \"mixture\"");
+}
+
+void Checker::forecast_model() {
+  ModelConfig& m = config_.model;
+  const DataConfig& d = config_.data;
+  const ParallelConfig& p = config_.parallel;
+  const bool norms = m.norm == NormChoice::batch || m.norm == NormChoice::sync_batch;
+  if (m.kind == ModelKind::patchtst) {
+    require(m.patch <= d.lookback, {"model.patch", "data.lookback"},
+            "model.patch = {} is longer than data.lookback = {}", m.patch, d.lookback);
+    const int64_t tokens = (d.lookback - m.patch) / m.patch_stride + 2;
+    require(!m.residual_attention || tokens <= 1024,
+            {"model.residual_attention", "data.lookback", "model.patch_stride"},
+            "model.residual_attention keeps scores of {} x {} tokens; at most 1024 are possible: set it to false, or "
+            "take longer patches",
+            tokens, tokens);
+    require(m.norm != NormChoice::rms, {"model.norm"}, "model.norm = \"rms\" is not in patchtst: use sync_batch, batch "
+                                                       "or layer");
+    require(m.norm != NormChoice::batch || p.data <= 1, {"model.norm", "parallel.data"},
+            "model.norm = \"batch\" would give other numbers with parallel.data = {}; use \"sync_batch\"", p.data);
+    require(!norms || config_.train.micro_batch == 0 ||
+                config_.train.micro_batch * std::max<int64_t>(1, p.data) == config_.train.batch_samples,
+            {"model.norm", "train.micro_batch"},
+            "model.norm = \"sync_batch\" needs all {} samples of a step at once: leave train.micro_batch at \"auto\", or "
+            "use norm = \"layer\"",
+            config_.train.batch_samples);
+  }
+  require(m.kind != ModelKind::linear || m.solver == SolverChoice::gradient ||
+              (m.form == LinearForm::nlinear && !m.individual && config_.loss.kind == LossChoice::mse),
+          {"model.solver", "model.form", "model.individual", "loss.kind"},
+          "model.solver = \"closed_form\" solves form = \"nlinear\" with shared weights for loss.kind = \"mse\"");
+  for (const auto& [key, extent] : {std::pair{"parallel.ring", p.ring}, {"parallel.ulysses", p.ulysses},
+                                    {"parallel.tensor", p.tensor}}) {
+    require(extent <= 1, {key}, "{} = {}: a {} model treats every channel by itself and is too small to be shared out; "
+                                "use data-parallel ranks only",
+            key, extent, m.kind == ModelKind::linear ? "linear" : "patchtst");
+  }
 }
 
 void Checker::data() {
@@ -84,6 +185,8 @@ void Checker::model() {
             "model.width = {} is not divisible by model.heads = {}; choose heads in {{{}}}, or set model.head_width",
             m.width, m.heads, divisors_text(m.width));
   }
+  require(forecasts() || m.norm == NormChoice::rms || m.norm == NormChoice::layer, {"model.norm", "task.kind"},
+          "model.norm: batch norms belong to forecasters; choose \"rms\" or \"layer\"");
   if (m.mlp_width == 0) {
     const int64_t third = (8 * m.width + 2) / 3;
     m.mlp_width = m.mlp == MlpChoice::gelu ? 4 * m.width : (third + 31) / 32 * 32;
@@ -99,7 +202,7 @@ void Checker::attention() {
   require(!rope || a.score == ScoreChoice::scaled_dot, {"attention.position", "attention.score"},
           "attention.position = \"rope\" rotates q and k, which attention.score = \"additive\" does not multiply; "
           "use position = \"learned\" or \"none\"");
-  require(a.mask.causal || a.mask.window_right == 0, {"attention.mask"},
+  require(forecasts() || a.mask.causal || a.mask.window_right == 0, {"attention.mask"},
           "attention.mask = {} lets a token see the one it predicts, and task.kind = \"lm\" would learn to copy; add "
           "'causal'",
           quote(format_mask(a.mask)));
@@ -151,7 +254,9 @@ void Checker::optim() {
   idle(adamw, "optim.betas", "optim.name = \"adamw\"");
   idle(adamw, "optim.eps", "optim.name = \"adamw\"");
   idle(!adamw, "optim.momentum", "optim.name = \"sgd\"");
-  idle(o.schedule != ScheduleChoice::constant, "optim.min_lr", "optim.schedule = \"linear\" or \"cosine\"");
+  idle(o.schedule == ScheduleChoice::linear || o.schedule == ScheduleChoice::cosine, "optim.min_lr",
+       "optim.schedule = \"linear\" or \"cosine\"");
+  idle(o.schedule == ScheduleChoice::onecycle, "optim.pct_start", "optim.schedule = \"onecycle\"");
   require(o.min_lr <= o.lr, {"optim.min_lr", "optim.lr"}, "optim.min_lr = {} is larger than optim.lr = {}", o.min_lr,
           o.lr);
   const Amount &warmup = o.warmup, &steps = config_.train.steps;
@@ -188,6 +293,9 @@ void Checker::train() {
 }
 
 void Checker::all() {
+  kinds();
+  language_keys();
+  forecast_keys();
   run();
   data();
   model();
@@ -196,6 +304,7 @@ void Checker::all() {
   optim();
   batch();
   train();
+  if (forecasts()) forecast_model();
 }
 
 }  // namespace

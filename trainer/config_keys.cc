@@ -20,13 +20,14 @@ struct Section {
   const char* name;
   const char* doc;
 };
-constexpr std::array<Section, 12> kSections{{{"run", "name, place and seed of the run"},
+constexpr std::array<Section, 13> kSections{{{"run", "name, place and seed of the run"},
                                              {"task", "what is trained"},
                                              {"data", "datasets and how samples are cut from them"},
                                              {"model", "architecture"},
                                              {"attention", "the attention operator of every layer"},
                                              {"parallel", "how ranks share the work"},
                                              {"optim", "optimizer and learning rate"},
+                                             {"loss", "what is minimised"},
                                              {"train", "length, batch, precision, memory"},
                                              {"eval", "evaluation and sample text during training"},
                                              {"checkpoint", "saving and loading"},
@@ -76,8 +77,10 @@ std::vector<ConfigKey> run_keys() {
 
 std::vector<ConfigKey> task_keys() {
   return {describe(choice<TaskConfig, TaskKind>("task.kind", member(&Config::task, &TaskConfig::kind),
-                                                {{"lm", TaskKind::lm}}, {"seq2seq", "forecast", "classify", "pointer"}),
-                   kArchitecture, "\"lm\"", "lm = predict the next token")};
+                                                {{"lm", TaskKind::lm}, {"forecast", TaskKind::forecast}},
+                                                {"seq2seq", "classify", "pointer"}),
+                   kArchitecture, "\"lm\"",
+                   "lm = predict the next token; forecast = predict the next rows of time series")};
 }
 
 std::vector<ConfigKey> data_keys() {
@@ -112,7 +115,24 @@ std::vector<ConfigKey> data_keys() {
       describe(std::move(verify), kFree, "\"full\"",
                "size: size and identity of each file; full: the checksum of every block before training"),
       describe(boolean("data.allow_change", member(s, &C::allow_change)), kFree, "false",
-               "resume although the dataset is another one than the checkpoint's")};
+               "resume although the dataset is another one than the checkpoint's"),
+      describe(integer("data.lookback", member(s, &C::lookback), {.low = 1, .high = int64_t{1} << 30}), kArchitecture,
+               "336", "forecast: rows that a forecast is made from"),
+      describe(integer("data.horizon", member(s, &C::horizon), {.low = 1, .high = int64_t{1} << 24}), kArchitecture,
+               "96", "forecast: rows to forecast"),
+      describe(integer("data.stride", member(s, &C::stride), {.low = 1, .high = int64_t{1} << 30}), kArchitecture, "1",
+               "forecast: rows between training windows; evaluation takes every window"),
+      describe(texts("data.targets", member(s, &C::targets)), kArchitecture, "[\"OT\"]",
+               "forecast: channels to forecast; empty: those of role target in the file"),
+      describe(choice<C, CovariateChoice>(
+                   "data.covariates", member(s, &C::covariates),
+                   {{"auto", CovariateChoice::automatic}, {"ignore", CovariateChoice::ignore}}),
+               kArchitecture, "\"auto\"",
+               "forecast: channels that are not targets; auto: the model sees them, and one that cannot is an error"),
+      describe(texts("data.calendar", member(s, &C::calendar)), kArchitecture, "[\"hour\", \"weekday\"]",
+               "forecast: features of the time of each row that the model sees: hour, weekday, day, yearday, minute"),
+      describe(choice<C, bool>("data.normalise", member(s, &C::normalise), {{"dataset", true}, {"none", false}}),
+               kArchitecture, "\"dataset\"", "forecast: scale channels by the training statistics in the file")};
 }
 
 std::vector<ConfigKey> model_keys() {
@@ -122,6 +142,13 @@ std::vector<ConfigKey> model_keys() {
     return integer(name, member(s, field), {.low = 1, .high = high, .automatic = automatic});
   };
   return {
+      describe(choice<C, ModelKind>("model.kind", member(s, &C::kind),
+                                    {{"auto", ModelKind::automatic},
+                                     {"decoder", ModelKind::decoder},
+                                     {"linear", ModelKind::linear},
+                                     {"patchtst", ModelKind::patchtst}},
+                                    {"itransformer", "timer", "timexer", "informer", "autoformer"}),
+               kArchitecture, "\"patchtst\"", "auto: decoder for task.kind = \"lm\", patchtst for \"forecast\""),
       describe(size("model.layers", &C::layers, 100000), kArchitecture, "12", "number of blocks"),
       describe(size("model.width", &C::width, kMillion), kArchitecture, "768", "width of the residual stream"),
       describe(size("model.heads", &C::heads, 65536), kArchitecture, "12", "query heads"),
@@ -135,8 +162,12 @@ std::vector<ConfigKey> model_keys() {
       describe(size("model.mlp_width", &C::mlp_width, 4 * kMillion, "auto"), kArchitecture, "3072",
                "hidden width of the MLP; auto = 4 width (gelu), 8/3 width rounded up to a multiple of 32 (swiglu)"),
       describe(choice<C, NormChoice>("model.norm", member(s, &C::norm),
-                                     {{"rms", NormChoice::rms}, {"layer", NormChoice::layer}}),
-               kArchitecture, "\"rms\"", "root mean square norm, or layer norm"),
+                                     {{"rms", NormChoice::rms},
+                                      {"layer", NormChoice::layer},
+                                      {"batch", NormChoice::batch},
+                                      {"sync_batch", NormChoice::sync_batch}}),
+               kArchitecture, "\"rms\"",
+               "root mean square norm, layer norm, or (patchtst) batch norm over one rank or over all"),
       describe(number("model.norm_eps", member(s, &C::norm_eps), {.low = 0.0, .high = 1.0, .above_low = true}),
                kArchitecture, "1e-5", "added to the mean square inside the root"),
       describe(size("model.vocab", &C::vocab, (int64_t{1} << 31) - 1, "auto"), kArchitecture, "50257",
@@ -147,7 +178,28 @@ std::vector<ConfigKey> model_keys() {
       describe(number("model.dropout", member(s, &C::dropout), {.low = 0.0, .high = 1.0, .below_high = true}), kWarn,
                "0.1", "dropout of embeddings and residual branches"),
       describe(choice<C, InitChoice>("model.init", member(s, &C::init), {{"gpt", InitChoice::gpt}}), kArchitecture,
-               "\"gpt\"", "normal with sigma 0.02; 0.02 / sqrt(2 layers) into the residual stream")};
+               "\"gpt\"", "normal with sigma 0.02; 0.02 / sqrt(2 layers) into the residual stream"),
+      describe(choice<C, LinearForm>("model.form", member(s, &C::form),
+                                     {{"nlinear", LinearForm::nlinear}, {"dlinear", LinearForm::dlinear}}),
+               kArchitecture, "\"dlinear\"",
+               "linear: nlinear subtracts the last value and adds it again; dlinear has one map for the trend and one "
+               "for the rest"),
+      describe(choice<C, SolverChoice>(
+                   "model.solver", member(s, &C::solver),
+                   {{"gradient", SolverChoice::gradient}, {"closed_form", SolverChoice::closed_form}}),
+               kArchitecture, "\"closed_form\"",
+               "linear: trained step by step, or the least-squares solution at once (form = \"nlinear\")"),
+      describe(boolean("model.individual", member(s, &C::individual)), kArchitecture, "false",
+               "linear: each channel has weights of its own"),
+      describe(size("model.patch", &C::patch, kMillion), kArchitecture, "16", "patchtst: rows of a token"),
+      describe(size("model.patch_stride", &C::patch_stride, kMillion), kArchitecture, "8",
+               "patchtst: rows between tokens"),
+      describe(boolean("model.instance_norm", member(s, &C::instance_norm)), kArchitecture, "true",
+               "forecasters: normalise each window of each channel, and undo it behind the model"),
+      describe(boolean("model.instance_affine", member(s, &C::instance_affine)), kArchitecture, "false",
+               "forecasters: a learned factor and offset of each channel behind instance_norm"),
+      describe(boolean("model.residual_attention", member(s, &C::residual_attention)), kArchitecture, "true",
+               "patchtst: attention scores of a layer are added to those of the next (at most 1024 tokens)")};
 }
 
 ConfigKey mask_key() {
@@ -295,12 +347,75 @@ std::vector<ConfigKey> optim_keys() {
           describe(choice<C, ScheduleChoice>("optim.schedule", member(s, &C::schedule),
                                              {{"constant", ScheduleChoice::constant},
                                               {"linear", ScheduleChoice::linear},
-                                              {"cosine", ScheduleChoice::cosine}}),
-                   kWarn, "\"cosine\"", "course of the learning rate after the warm-up, until train.steps"),
+                                              {"cosine", ScheduleChoice::cosine},
+                                              {"type1", ScheduleChoice::type1},
+                                              {"type3", ScheduleChoice::type3},
+                                              {"type3_onecycle", ScheduleChoice::type3_onecycle},
+                                              {"onecycle", ScheduleChoice::onecycle}}),
+                   kWarn, "\"cosine\"",
+                   "course of the learning rate after the warm-up, until train.steps; by epochs: type1 halves it in each, "
+                   "type3 takes 0.9 of it in each from the third on (type3_onecycle: lr / 25 in the first); onecycle "
+                   "rises from lr / 25 and falls to almost 0"),
           describe(amount("optim.warmup", member(s, &C::warmup), /*allow_zero=*/true), kWarn, "\"100 steps\"",
                    "linear rise of the learning rate from 0"),
           describe(number("optim.min_lr", member(s, &C::min_lr), {.low = 0.0}), kWarn, "1e-4",
-                   "where linear and cosine end")};
+                   "where linear and cosine end"),
+          describe(number("optim.pct_start", member(s, &C::pct_start),
+                          {.low = 0.0, .high = 1.0, .above_low = true, .below_high = true}),
+                   kWarn, "0.3", "share of the run in which the rate rises (onecycle)")};
+}
+
+ConfigKey levels_key() {
+  ConfigKey key;
+  key.name = "loss.levels";
+  key.type = "list of numbers";
+  key.range = "> 0 and < 1, rising";
+  key.assign = [](Config& config, const ConfigValue& value) -> std::string {
+    std::vector<double> levels;
+    bool good = value.kind == ConfigValue::Kind::list && !value.list.empty();
+    for (const ConfigValue& item : value.list) {
+      std::string error;
+      const auto level = read_number(item, {.low = 0.0, .high = 1.0, .above_low = true, .below_high = true}, error);
+      good = good && level && (levels.empty() || *level > levels.back());
+      levels.push_back(level.value_or(0.0));
+    }
+    constexpr size_t kMost = 64;
+    if (!good || levels.size() > kMost)
+      return fmt::format("is {}; needed: up to {} rising numbers > 0 and < 1, for example [0.1, 0.5, 0.9]",
+                         to_string(value), kMost);
+    config.loss.levels = levels;
+    return "";
+  };
+  key.print = [](const Config& config) {
+    std::string text;
+    for (const double level : config.loss.levels) text += (text.empty() ? "" : ", ") + format_real(level);
+    return "[" + text + "]";
+  };
+  return key;
+}
+
+std::vector<ConfigKey> loss_keys() {
+  const auto s = &Config::loss;
+  using C = LossConfig;
+  return {describe(choice<C, LossChoice>("loss.kind", member(s, &C::kind),
+                                         {{"auto", LossChoice::automatic},
+                                          {"cross_entropy", LossChoice::cross_entropy},
+                                          {"mse", LossChoice::mse},
+                                          {"mae", LossChoice::mae},
+                                          {"huber", LossChoice::huber},
+                                          {"quantile", LossChoice::quantile},
+                                          {"gaussian", LossChoice::gaussian},
+                                          {"student_t", LossChoice::student_t},
+                                          {"mixture", LossChoice::mixture}}),
+                   kArchitecture, "\"quantile\"",
+                   "auto: cross_entropy for task.kind = \"lm\", mse for \"forecast\"; quantile, gaussian, student_t and "
+                   "mixture give intervals"),
+          describe(levels_key(), kArchitecture, "[0.1, 0.5, 0.9]", "quantiles that are forecast (quantile)"),
+          describe(number("loss.delta", member(s, &C::delta), {.low = 0.0, .above_low = true}), kWarn, "1.0",
+                   "error beyond which the loss is linear, in units of the normalised channel (huber)"),
+          describe(texts("loss.components", member(s, &C::components)), kArchitecture,
+                   "[\"student_t\", \"fixed:0.1\"]",
+                   "gaussian, student_t, fixed:SCALE: what a mixture consists of (mixture)")};
 }
 
 std::vector<ConfigKey> train_keys() {
@@ -355,7 +470,9 @@ std::vector<ConfigKey> train_keys() {
                kFree, "512", "rows of logits held at once; auto = about 64 MiB of logits"),
       describe(integer("train.mlp_chunk", member(s, &C::mlp_chunk),
                        {.low = 1, .high = int64_t{1} << 31, .automatic = "off"}),
-               kFree, "2048", "tokens whose MLP is computed at once, and again in backward; off = all, kept")};
+               kFree, "2048", "tokens whose MLP is computed at once, and again in backward; off = all, kept"),
+      describe(integer("train.patience", member(s, &C::patience), {.low = 0, .high = kMillion}), kFree, "10",
+               "end after this many evaluations in a row without a better loss on the validation split; 0 = never")};
 }
 
 std::vector<ConfigKey> eval_keys() {
@@ -369,7 +486,11 @@ std::vector<ConfigKey> eval_keys() {
           describe(text("eval.prompt", member(s, &C::prompt)), kFree, "\"ROMEO:\"",
                    "text to continue after each evaluation; empty = none"),
           describe(integer("eval.sample_tokens", member(s, &C::sample_tokens), {.low = 1, .high = kMillion}), kFree,
-                   "128", "tokens of that continuation")};
+                   "128", "tokens of that continuation"),
+          describe(integer("eval.season", member(s, &C::season), {.low = 1, .high = kMillion, .automatic = "auto"}),
+                   kFree, "24",
+                   "forecast: rows of a season, for seasonal-naive forecasts and MASE; auto = by the frequency of the "
+                   "data")};
 }
 
 std::vector<ConfigKey> checkpoint_keys() {
@@ -413,7 +534,7 @@ std::vector<ConfigKey> guard_keys() {
 std::vector<ConfigKey> build_keys() {
   std::vector<ConfigKey> keys;
   for (auto section : {run_keys, task_keys, data_keys, model_keys, attention_keys, parallel_keys, optim_keys,
-                       train_keys, eval_keys, checkpoint_keys, log_keys, guard_keys})
+                       loss_keys, train_keys, eval_keys, checkpoint_keys, log_keys, guard_keys})
     for (ConfigKey& key : section()) keys.push_back(std::move(key));
   return keys;
 }
@@ -444,9 +565,9 @@ std::string section_doc(std::string_view name) {
 }
 
 bool is_planned_key(std::string_view name) {
-  constexpr std::array<std::string_view, 15> planned{
+  constexpr std::array<std::string_view, 14> planned{
       "attention.override", "attention.loss",  "attention.scale", "attention.cap", "attention.sink",
-      "model.kind",         "data.map",        "data.stage",      "data.jitter",   "data.block_group",
+      "data.map",        "data.stage",      "data.jitter",   "data.block_group",
       "checkpoint.buffers", "log.tensorboard", "log.trace",       "guard.spike",   "guard.rewinds"};
   return std::find(planned.begin(), planned.end(), name) != planned.end();
 }

@@ -90,6 +90,8 @@ int64_t resolve_zero_group(const Config& config, int64_t replicas) {
 
 int64_t automatic_micro_batch(const Config& config, int64_t data) {
   const int64_t samples = config.train.batch_samples / data;
+  // Batch norms need all samples of a step at once, and the other forecasters are small.
+  if (config.task.kind == TaskKind::forecast) return samples;
   const int64_t context = config.parallel.ring * config.parallel.ulysses;
   const int64_t local = (config.data.sequence + context - 1) / context;
   int64_t best = 1;

@@ -71,7 +71,7 @@ nlohmann::ordered_json key_schema(const ConfigKey& key) {
   if (key.type == "number") schema["type"] = "number";
   if (key.type == "integer") schema["type"] = "integer";
   if (key.type == "text") schema["type"] = "string";
-  if (key.type == "two numbers") schema["type"] = "array";
+  if (key.type == "two numbers" || key.type == "list of numbers") schema["type"] = "array";
   return schema;
 }
 

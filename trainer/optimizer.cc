@@ -12,14 +12,48 @@
 
 namespace farsight {
 
-double learning_rate(const OptimConfig& optim, int64_t step, int64_t warmup, int64_t total) {
-  if (step < warmup) return optim.lr * static_cast<double>(step + 1) / static_cast<double>(warmup);
-  if (optim.schedule == ScheduleChoice::constant) return optim.lr;
-  const double span = static_cast<double>(std::max<int64_t>(1, total - warmup));
-  const double done = std::clamp(static_cast<double>(step - warmup) / span, 0.0, 1.0);
-  const double left =
-      optim.schedule == ScheduleChoice::linear ? 1.0 - done : 0.5 * (1.0 + std::cos(std::numbers::pi * done));
-  return optim.min_lr + (optim.lr - optim.min_lr) * left;
+namespace {
+
+// From 1 to 0 along half a cosine.
+double half_cosine(double done) { return 0.5 * (1.0 + std::cos(std::numbers::pi * std::clamp(done, 0.0, 1.0))); }
+
+double one_cycle(const OptimConfig& optim, double step, double total) {
+  constexpr double kStart = 1.0 / 25.0, kEnd = kStart / 1e4;
+  const double rise = std::max(1.0, optim.pct_start * total - 1.0), fall = std::max(1.0, total - rise - 1.0);
+  const double low = step <= rise ? kStart : kEnd;
+  const double left = step <= rise ? half_cosine(1.0 - step / rise) : half_cosine((step - rise) / fall);
+  return optim.lr * (low + (1.0 - low) * left);
+}
+
+double by_epoch(const OptimConfig& optim, int64_t epoch) {  // from 1
+  constexpr double kFirst = 1.0 / 25.0;
+  if (optim.schedule == ScheduleChoice::type1) return optim.lr * std::exp2(1.0 - static_cast<double>(epoch));
+  if (optim.schedule == ScheduleChoice::type3_onecycle && epoch == 1) return optim.lr * kFirst;
+  return optim.lr * std::pow(0.9, static_cast<double>(std::max<int64_t>(0, epoch - 2)));
+}
+
+}  // namespace
+
+double learning_rate(const OptimConfig& optim, int64_t step, const RateSpan& span) {
+  if (step < span.warmup) return optim.lr * static_cast<double>(step + 1) / static_cast<double>(span.warmup);
+  const double length = static_cast<double>(std::max<int64_t>(1, span.total - span.warmup));
+  const auto since = static_cast<double>(step - span.warmup);
+  const double done = std::clamp(since / length, 0.0, 1.0);
+  switch (optim.schedule) {
+    case ScheduleChoice::constant:
+      return optim.lr;
+    case ScheduleChoice::linear:
+      return optim.min_lr + (optim.lr - optim.min_lr) * (1.0 - done);
+    case ScheduleChoice::cosine:
+      return optim.min_lr + (optim.lr - optim.min_lr) * half_cosine(done);
+    case ScheduleChoice::onecycle:
+      return one_cycle(optim, since, length);
+    case ScheduleChoice::type1:
+    case ScheduleChoice::type3:
+    case ScheduleChoice::type3_onecycle:
+      break;
+  }
+  return by_epoch(optim, 1 + static_cast<int64_t>(static_cast<double>(step) / std::max(1.0, span.epoch)));
 }
 
 Optimizer::Optimizer(ParameterShards& shards, const OptimConfig& config) : shards_(shards), config_(config) {

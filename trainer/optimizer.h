@@ -13,9 +13,21 @@
 
 namespace farsight {
 
-// Learning rate of optimizer step `step` (0-based) of `total`: linear warm-up over `warmup` steps to lr, then constant,
-// or linear or cosine down to min_lr at `total`.
-double learning_rate(const OptimConfig& optim, int64_t step, int64_t warmup, int64_t total);
+// How long training is, for the learning rate.
+struct RateSpan {
+  int64_t warmup = 0;  // steps
+  int64_t total = 0;
+  double epoch = 0.0;  // steps of an epoch; for schedules that go by epochs
+};
+
+// Learning rate of optimizer step `step` (0-based): linear warm-up to lr, then
+//   constant, linear, cosine   lr, or down to min_lr at the end
+//   type1                      lr / 2^(e-1) in epoch e = 1, 2, ...
+//   type3                      lr, in epochs e > 2 0.9^(e-2) of it; type3_onecycle: lr / 25 in epoch 1
+//   onecycle                   half a cosine up from lr / 25 to lr in pct_start of the run, half a cosine down to
+//                              lr / 250000 in the rest (Smith & Topin 2018, arXiv:1708.07120)
+// Source of the types: forecasting specification, sections 2.5 and 4.3.
+double learning_rate(const OptimConfig& optim, int64_t step, const RateSpan& span);
 
 class Optimizer {
  public:

@@ -11,6 +11,7 @@
 #include "parallel/agree.h"
 #include "parallel/replica_check.h"
 #include "trainer/agreed_error.h"
+#include "trainer/checkpoint/checkpoint_directory.h"
 #include "trainer/run_device.h"
 #include "trainer/generator.h"
 #include "trainer/run_directory.h"
@@ -55,15 +56,23 @@ TrainOutcome TrainingRun::run() {
   if (!request_.device.empty()) say("computes on " + request_.device);
   if (!task_->has_validation()) say("no split 'valid' in the data: no evaluation");
   reset_computing_peak();
-  while (position_.step < total_steps_) {
+  while (position_.step < total_steps_ && !patience_is_over()) {
     watchdog_->enter(run_steps_ == 0 ? Section::first_step : Section::step, position_.step);
     train_step();
     check_replicas_now();
-    const StopRequest stop = agree_and_save();
     if (run_steps_ == 1) say_what_computes();
-    if (due(log_every_) || last_step() || stop != StopRequest::none) report();
-    if (stop != StopRequest::none) return outcome_;
+    const bool reported = due(log_every_) || last_step();
+    if (reported) report();
     if (due(eval_every_)) evaluate_now();
+    // After the evaluation: what is saved knows about it, and an evaluation is never done twice.
+    const StopRequest stop = agree_and_save();
+    if (stop == StopRequest::none) continue;
+    if (!reported) report();
+    return outcome_;
+  }
+  if (patience_is_over()) {
+    say(fmt::format("no better loss in {} evaluations (train.patience): ended at step {}, best at step {}",
+                    description_.best.worse(), position_.step, description_.best.step()));
   }
   finish();
   return outcome_;
@@ -84,7 +93,7 @@ void TrainingRun::train_step() {
   const StepBatch* batch = stream_->next();
   keep_alive();
   const int64_t targets = step_->count_targets(batch->valid_labels);
-  const double rate = learning_rate(config_.optim, position_.step, warmup_, total_steps_);
+  const double rate = learning_rate(config_.optim, position_.step, span_);
   if (targets == 0) {
     settle(0);
     say(fmt::format("step {}: no valid target in the whole batch; skipped", position_.step + 1));
@@ -154,7 +163,8 @@ StopRequest TrainingRun::agree_and_save() {
       stop == StopRequest::terminate && last_step_s_ + save_s > config_.train.grace_s ? int64_t{1} : int64_t{0}};
   if (stop == StopRequest::terminate) agree(world_, too_late);
   const bool stopping = stop != StopRequest::none && too_late[0] == 0;
-  const bool save = stopping || due(save_every_);
+  const bool save = stopping || due(save_every_) || improved_;
+  improved_ = false;
   if (stop != StopRequest::none) settle(0);
   if (stopping) watchdog_->enter(Section::save, position_.step);
   const auto report = agreed([&] {
@@ -162,7 +172,10 @@ StopRequest TrainingRun::agree_and_save() {
                          [&] { return snapshot(); });
   });
   if (save && !report.skipped) last_saved_ = position_.step;
-  if (report.committed_step >= 0) watchdog_->set_last_checkpoint(report.committed_step);
+  if (report.committed_step >= 0) {
+    watchdog_->set_last_checkpoint(report.committed_step);
+    agreed([&] { together(world_, [&] { name_best(); }); });
+  }
   for (const auto& failure : report.failures) {
     say("checkpoint failed: " + failure);
     interval_.checkpoint_failed = failure;
@@ -225,6 +238,7 @@ void TrainingRun::evaluate_now() {
   watchdog_->enter(Section::evaluation, position_.step);
   ValidationResult result = task_->validate(*model_, *shards_, place(), [&] { keep_alive(); });
   outcome_.valid_loss = result.loss;
+  improved_ = description_.best.add(result.loss, position_.step) && config_.train.patience > 0;
   if (is_root()) {
     result.metrics.step = position_.step;
     result.metrics.split = "valid";
@@ -234,6 +248,15 @@ void TrainingRun::evaluate_now() {
     say(fmt::format("valid {}/{}  {}", position_.step, total_steps_, result.text));
   }
   write_sample();
+}
+
+void TrainingRun::name_best() {
+  const int64_t best = description_.best.step();
+  if (!is_root() || config_.train.patience == 0 || best < 0 || best == named_best_) return;
+  const std::string directory = config_.run.dir + "/checkpoints";
+  if (!exists(*files_, directory + "/" + step_name(best))) return;  // not committed yet
+  mark_best(*files_, directory, best);
+  named_best_ = best;
 }
 
 void TrainingRun::write_sample() {
@@ -263,6 +286,7 @@ void TrainingRun::finish() {
     });
   }
   agreed([&] { writer_->finish(); });
+  agreed([&] { together(world_, [&] { name_best(); }); });
   if (current_device() == Device::cuda) say("CUDA graph: " + step_->graph_use());
   say(fmt::format("finished {} steps in {}; next: {}", position_.step, show_duration(run_seconds_),
                   task_->next_command(config_.run.dir)));

@@ -64,11 +64,14 @@ class TrainingRun {
   void collect(const StepBatch& batch, double seconds);
   void report();
   void evaluate_now();
+  // On rank 0: BEST names the best checkpoint once that is committed.
+  void name_best();
   void write_sample();
   void finish();
   TaskPlace place() { return {*mesh_, layout_}; }
   bool due(int64_t interval) const { return interval > 0 && position_.step % interval == 0; }
   bool last_step() const { return position_.step == total_steps_; }
+  bool patience_is_over() const { return description_.best.exhausted(config_.train.patience); }
   bool is_root() const { return world_.rank() == 0; }
   void say(const std::string& text);
   Snapshot snapshot();
@@ -98,8 +101,10 @@ class TrainingRun {
   TrainingPosition position_;
   int64_t loaded_step_ = -1;
 
-  int64_t total_steps_ = 0, warmup_ = 0, eval_every_ = 0, save_every_ = 0, log_every_ = 0;
-  int64_t last_saved_ = -1, last_evaluated_ = -1, nonfinite_in_a_row_ = 0;
+  int64_t total_steps_ = 0, eval_every_ = 0, save_every_ = 0, log_every_ = 0;
+  int64_t last_saved_ = -1, last_evaluated_ = -1, named_best_ = -1, nonfinite_in_a_row_ = 0;
+  RateSpan span_;
+  bool improved_ = false;  // by the evaluation of this step: it is saved
   double flops_per_token_ = 0.0;
   bool has_entropy_ = false;  // in the loss
   TrainOutcome outcome_;

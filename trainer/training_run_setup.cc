@@ -59,7 +59,8 @@ void TrainingRun::open_data() {
   const int64_t epoch = task_->train_samples();
   const auto steps = [&](const Amount& amount) { return amount_in_steps(amount, config_, epoch); };
   total_steps_ = steps(config_.train.steps);
-  warmup_ = steps(config_.optim.warmup);
+  span_ = {steps(config_.optim.warmup), total_steps_,
+           static_cast<double>(epoch) / static_cast<double>(config_.train.batch_samples)};
   eval_every_ = steps(config_.eval.every);
   save_every_ = steps(config_.checkpoint.every);
   log_every_ = steps(config_.log.every);
@@ -111,6 +112,7 @@ void TrainingRun::resume() {
   take_loaded_state(state, *shards_);
   const auto& saved = loaded.manifest->state;
   position_ = {saved.step, saved.tokens, saved.samples_consumed};
+  description_.best.load(saved.loss_statistics);
   loaded_step_ = last_saved_ = position_.step;
   say(fmt::format("resumed from {} (step {}, {} tokens)", loaded.path, position_.step, position_.tokens));
 }

@@ -22,6 +22,7 @@ Snapshot make_snapshot(const ParameterShards& shards, const Optimizer& optimizer
   state.code_version = version();
   state.tokenizer_fingerprint = description.tokenizer_fingerprint;
   state.datasets = description.datasets;
+  description.best.save(state.loss_statistics);
   state.world = description.world;
   state.mesh = description.mesh;
   return snapshot;

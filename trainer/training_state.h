@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/corpus.h"
+#include "trainer/best_loss.h"
 #include "trainer/checkpoint/load.h"
 #include "trainer/checkpoint/writer.h"
 #include "trainer/config.h"
@@ -25,6 +26,7 @@ struct TrainingPosition {
 };
 
 struct StateDescription {
+  BestLoss best;
   std::string config_text, config_hash, tokenizer_fingerprint;
   std::vector<DatasetIdentity> datasets;
   std::map<std::string, int64_t> mesh;

@@ -56,6 +56,19 @@ std::vector<Candidate> list_checkpoints(FileSystem& files, const std::string& di
   return found;
 }
 
+void mark_best(FileSystem& files, const std::string& directory, int64_t step) {
+  replace_file(files, directory + "/" + kBestName, step_name(step) + "\n");
+}
+
+std::optional<int64_t> best_step(FileSystem& files, const std::string& directory) {
+  const std::string path = directory + "/" + kBestName;
+  if (!exists(files, path)) return std::nullopt;
+  constexpr int64_t kMostBytes = 256;
+  std::string text = read_text(files, path, kMostBytes);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return parse_step(text);
+}
+
 Manifest read_manifest(FileSystem& files, const std::string& checkpoint) {
   const std::string path = checkpoint + "/" + kManifestName;
   if (!exists(files, path)) {

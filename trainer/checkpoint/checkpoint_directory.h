@@ -18,10 +18,15 @@ namespace farsight {
 inline constexpr const char* kManifestName = "MANIFEST";
 inline constexpr const char* kLatestName = "LATEST";
 inline constexpr const char* kHealthyName = "HEALTHY";
+inline constexpr const char* kBestName = "BEST";
 
 std::string step_name(int64_t step);                       // step-00001200
 std::optional<int64_t> parse_step(std::string_view name);  // empty for any other name
 std::string file_name(const std::string& path);            // last component
+
+// The checkpoint with the best loss on the validation split, which retention keeps. mark_best: rank 0, Error{io}.
+void mark_best(FileSystem& files, const std::string& directory, int64_t step);
+std::optional<int64_t> best_step(FileSystem& files, const std::string& directory);
 
 // Error{data} when it is missing or damaged.
 Manifest read_manifest(FileSystem& files, const std::string& checkpoint);

@@ -38,9 +38,9 @@ void rename_into_place(FileSystem& files, const std::string& temporary, const st
   check_io(result, "cannot rename to", final_path);
 }
 
-bool kept(const std::vector<Candidate>& all, size_t i, const RetentionRule& rule, int64_t healthy_step) {
+bool kept(const std::vector<Candidate>& all, size_t i, const RetentionRule& rule, int64_t healthy_step, int64_t best) {
   const int64_t step = all[i].step;
-  return static_cast<int64_t>(i) < rule.keep || step == rule.loaded_step || step == healthy_step ||
+  return static_cast<int64_t>(i) < rule.keep || step == rule.loaded_step || step == healthy_step || step == best ||
          (rule.keep_every > 0 && step % rule.keep_every == 0);
 }
 
@@ -113,8 +113,9 @@ void commit_checkpoint(FileSystem& files, const std::string& directory, const st
 void apply_retention(FileSystem& files, const std::string& directory, const RetentionRule& rule) {
   const std::vector<Candidate> all = list_checkpoints(files, directory);
   const int64_t healthy_step = newest_healthy(files, all);
+  const int64_t best = best_step(files, directory).value_or(-1);
   for (size_t i = 0; i < all.size(); ++i) {
-    if (kept(all, i, rule, healthy_step)) continue;
+    if (kept(all, i, rule, healthy_step, best)) continue;
     const std::string trash = directory + "/.trash-" + file_name(all[i].path);
     remove_tree(files, trash);
     check_io(files.rename(all[i].path, trash), "cannot rename", all[i].path);

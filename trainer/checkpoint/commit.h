@@ -34,7 +34,8 @@ struct RetentionRule {
   int64_t keep_every = 0;
   int64_t loaded_step = -1;
 };
-// Removes what no rule keeps: newest `keep`, multiples of keep_every, the newest HEALTHY, loaded_step. Error{io}.
+// Removes what no rule keeps: newest `keep`, multiples of keep_every, the newest HEALTHY, the one that BEST names,
+// loaded_step. Error{io}.
 void apply_retention(FileSystem& files, const std::string& directory, const RetentionRule& rule);
 
 }  // namespace farsight
