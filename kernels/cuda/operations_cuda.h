@@ -24,6 +24,13 @@ int rope_rows(const CudaRopeRows* arguments, CudaStream stream);
 int swiglu_forward(const CudaSwigluForward* arguments, CudaStream stream);
 int swiglu_backward(const CudaSwigluBackward* arguments, CudaStream stream);
 
+int batch_norm_blocks(const CudaBatchNormBlocks* arguments, CudaStream stream);
+int batch_norm_join(const CudaBatchNormJoin* arguments, CudaStream stream);
+int batch_norm_forward(const CudaBatchNormForward* arguments, CudaStream stream);
+int batch_norm_sums(const CudaBatchNormSums* arguments, CudaStream stream);
+int batch_norm_backward(const CudaBatchNormBackward* arguments, CudaStream stream);
+int add_scaled(const CudaAddScaled* arguments, CudaStream stream);
+
 int column_sums(const CudaColumnSums* arguments, CudaStream stream);
 
 int matmul(const CudaMatmul* arguments, CudaStream stream);
