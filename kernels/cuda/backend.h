@@ -16,6 +16,7 @@
 #include "kernels/column_sums_cuda.h"
 #include "kernels/cross_entropy_cuda.h"
 #include "kernels/cuda/collectives_cuda.h"
+#include "kernels/dense_attention_cuda.h"
 #include "kernels/dropout_cuda.h"
 #include "kernels/embedding_cuda.h"
 #include "kernels/forecast_loss_cuda.h"
@@ -139,6 +140,8 @@ struct CudaBackend {
   CudaOperation<CudaSdpaBackward> sdpa_backward;
   CudaOperation<CudaRowsCopy> copy_rows;
   CudaOperation<CudaFill> fill;
+  CudaOperation<CudaDenseAttention> dense_attention_forward;
+  CudaOperation<CudaDenseAttentionBackward> dense_attention_backward;
   CudaOperation<CudaDropoutRows> dropout_rows;
   CudaOperation<CudaForecastLoss> forecast_loss;
   CudaOperation<CudaGeluForward> gelu_forward;

@@ -36,6 +36,8 @@ void name_operations(CudaBackend& table) {
   table.sdpa_backward = sdpa_backward;
   table.copy_rows = copy_rows;
   table.fill = fill;
+  table.dense_attention_forward = dense_attention_forward;
+  table.dense_attention_backward = dense_attention_backward;
   table.dropout_rows = dropout_rows;
   table.forecast_loss = forecast_loss;
   table.gelu_forward = gelu_forward;

@@ -8,6 +8,8 @@ namespace farsight::cuda {
 
 int copy_rows(const CudaRowsCopy* arguments, CudaStream stream);
 int fill(const CudaFill* arguments, CudaStream stream);
+int dense_attention_forward(const CudaDenseAttention* arguments, CudaStream stream);
+int dense_attention_backward(const CudaDenseAttentionBackward* arguments, CudaStream stream);
 int dropout_rows(const CudaDropoutRows* arguments, CudaStream stream);
 int forecast_loss(const CudaForecastLoss* arguments, CudaStream stream);
 int gelu_forward(const CudaGeluForward* arguments, CudaStream stream);

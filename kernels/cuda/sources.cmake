@@ -9,6 +9,7 @@ set(FARSIGHT_CUDA_KERNELS
   kernels/batch_norm_cuda.cu
   kernels/column_sums_cuda.cu
   kernels/cross_entropy_cuda.cu
+  kernels/dense_attention_cuda.cu
   kernels/dropout_cuda.cu
   kernels/embedding_cuda.cu
   kernels/forecast_loss_cuda.cu
