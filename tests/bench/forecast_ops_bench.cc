@@ -55,8 +55,8 @@ void report(const Case& c, const Ceilings& ceilings, int repeats) {
     ratios.push_back(c.bytes / times.back() / roof);
     if (c.plain) plain.push_back(seconds_of(c.plain) / times.back());
   }
-  fmt::print("{:52} {:9.3f} ms {:7.2f} GB/s {:5.2f} of triad", c.name, 1e3 * median(times),
-             1e-9 * c.bytes / median(times), median(ratios));
+  fmt::print("{:52} {:9.3f} ms (fastest {:8.3f}) {:7.2f} GB/s {:5.2f} of triad", c.name, 1e3 * median(times),
+             1e3 * *std::min_element(times.begin(), times.end()), 1e-9 * c.bytes / median(times), median(ratios));
   c.plain ? fmt::print("  {:6.2f} x plain\n", median(plain)) : fmt::print("\n");
 }
 
