@@ -12,9 +12,11 @@
 
 #include "kernels/attention/block_cuda.h"
 #include "kernels/attention/sdpa_cuda.h"
+#include "kernels/batch_norm_cuda.h"
 #include "kernels/column_sums_cuda.h"
 #include "kernels/cross_entropy_cuda.h"
 #include "kernels/cuda/collectives_cuda.h"
+#include "kernels/dense_attention_cuda.h"
 #include "kernels/dropout_cuda.h"
 #include "kernels/embedding_cuda.h"
 #include "kernels/forecast_loss_cuda.h"
@@ -105,6 +107,12 @@ struct CudaBackend {
   CudaOperation<CudaAllGather> all_gather;
   CudaOperation<CudaTransfers> transfer;
 
+  CudaOperation<CudaBatchNormBlocks> batch_norm_blocks;
+  CudaOperation<CudaBatchNormJoin> batch_norm_join;
+  CudaOperation<CudaBatchNormForward> batch_norm_forward;
+  CudaOperation<CudaBatchNormSums> batch_norm_sums;
+  CudaOperation<CudaBatchNormBackward> batch_norm_backward;
+  CudaOperation<CudaAddScaled> add_scaled;
   CudaOperation<CudaColumnSums> column_sums;
   CudaOperation<CudaMatmul> matmul;
   // Whether the library has this product; nothing is computed, and addresses count as far as they are aligned.
@@ -132,6 +140,8 @@ struct CudaBackend {
   CudaOperation<CudaSdpaBackward> sdpa_backward;
   CudaOperation<CudaRowsCopy> copy_rows;
   CudaOperation<CudaFill> fill;
+  CudaOperation<CudaDenseAttention> dense_attention_forward;
+  CudaOperation<CudaDenseAttentionBackward> dense_attention_backward;
   CudaOperation<CudaDropoutRows> dropout_rows;
   CudaOperation<CudaForecastLoss> forecast_loss;
   CudaOperation<CudaGeluForward> gelu_forward;

@@ -4,6 +4,12 @@
 namespace farsight::cuda {
 
 void name_operations(CudaBackend& table) {
+  table.batch_norm_blocks = batch_norm_blocks;
+  table.batch_norm_join = batch_norm_join;
+  table.batch_norm_forward = batch_norm_forward;
+  table.batch_norm_sums = batch_norm_sums;
+  table.batch_norm_backward = batch_norm_backward;
+  table.add_scaled = add_scaled;
   table.column_sums = column_sums;
   table.matmul = matmul;
   table.matmul_available = matmul_available;
@@ -30,6 +36,8 @@ void name_operations(CudaBackend& table) {
   table.sdpa_backward = sdpa_backward;
   table.copy_rows = copy_rows;
   table.fill = fill;
+  table.dense_attention_forward = dense_attention_forward;
+  table.dense_attention_backward = dense_attention_backward;
   table.dropout_rows = dropout_rows;
   table.forecast_loss = forecast_loss;
   table.gelu_forward = gelu_forward;

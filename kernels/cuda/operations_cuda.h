@@ -8,6 +8,8 @@ namespace farsight::cuda {
 
 int copy_rows(const CudaRowsCopy* arguments, CudaStream stream);
 int fill(const CudaFill* arguments, CudaStream stream);
+int dense_attention_forward(const CudaDenseAttention* arguments, CudaStream stream);
+int dense_attention_backward(const CudaDenseAttentionBackward* arguments, CudaStream stream);
 int dropout_rows(const CudaDropoutRows* arguments, CudaStream stream);
 int forecast_loss(const CudaForecastLoss* arguments, CudaStream stream);
 int gelu_forward(const CudaGeluForward* arguments, CudaStream stream);
@@ -23,6 +25,13 @@ int rope_table(const CudaRopeTable* arguments, CudaStream stream);
 int rope_rows(const CudaRopeRows* arguments, CudaStream stream);
 int swiglu_forward(const CudaSwigluForward* arguments, CudaStream stream);
 int swiglu_backward(const CudaSwigluBackward* arguments, CudaStream stream);
+
+int batch_norm_blocks(const CudaBatchNormBlocks* arguments, CudaStream stream);
+int batch_norm_join(const CudaBatchNormJoin* arguments, CudaStream stream);
+int batch_norm_forward(const CudaBatchNormForward* arguments, CudaStream stream);
+int batch_norm_sums(const CudaBatchNormSums* arguments, CudaStream stream);
+int batch_norm_backward(const CudaBatchNormBackward* arguments, CudaStream stream);
+int add_scaled(const CudaAddScaled* arguments, CudaStream stream);
 
 int column_sums(const CudaColumnSums* arguments, CudaStream stream);
 

@@ -6,8 +6,10 @@ set(FARSIGHT_CUDA_KERNELS
   kernels/attention/forward_cuda.cu
   kernels/attention/merge_cuda.cu
   kernels/attention/sdpa_offsets_cuda.cu
+  kernels/batch_norm_cuda.cu
   kernels/column_sums_cuda.cu
   kernels/cross_entropy_cuda.cu
+  kernels/dense_attention_cuda.cu
   kernels/dropout_cuda.cu
   kernels/embedding_cuda.cu
   kernels/forecast_loss_cuda.cu
