@@ -16,6 +16,7 @@ struct Call {
   Parameter* gamma;
   Parameter* beta;
   Tensor statistics;  // f64 [R, 2]: mean, 1 / std
+  bool last = false;
   int64_t channels() const { return gamma == nullptr ? 1 : gamma->numel(); }
 };
 
@@ -49,7 +50,8 @@ InstanceNormRows cpu_rows(const Call& c) {
           c.x.row_stride(),
           c.observed.defined() ? c.observed.data<uint8_t>() : nullptr,
           affine ? c.gamma->value.data<float>() : nullptr,
-          affine ? c.beta->value.data<float>() : nullptr};
+          affine ? c.beta->value.data<float>() : nullptr,
+          c.last};
 }
 
 void forward(const Call& c, float eps, const Tensor& y, const Tensor& mean, const Tensor& std) {
@@ -67,6 +69,7 @@ void forward(const Call& c, float eps, const Tensor& y, const Tensor& mean, cons
                                   static_cast<const uint8_t*>(c.observed.raw()),
                                   c.gamma == nullptr ? nullptr : c.gamma->value.raw(),
                                   c.beta == nullptr ? nullptr : c.beta->value.raw(),
+                                  c.last,
                                   eps,
                                   y.raw(),
                                   static_cast<float*>(mean.raw()),
@@ -125,7 +128,8 @@ void run_backward(const Call& c, const Var& x, const Tensor& dy) {
 InstanceNormed instance_norm(Tape& tape, const Var& x, const InstanceNormOptions& options) {
   const Tensor& in = x.value();
   check(in, options);
-  Call call{in, options.observed, options.gamma, options.beta, Tensor::empty({in.rows(), 2}, DType::f64)};
+  Call call{in, options.observed, options.gamma, options.beta, Tensor::empty({in.rows(), 2}, DType::f64),
+            options.kind == InstanceNormKind::last};
   Tensor y = Tensor::empty(in.shape(), options.type);
   const Tensor mean = Tensor::empty({in.rows()}), std = Tensor::empty({in.rows()});
   forward(call, options.eps, y, mean, std);

@@ -104,6 +104,17 @@ Moments observed_moments(const float* x, const uint8_t* observed, int64_t n, dou
   return {mean, std::sqrt(squares / count + eps)};
 }
 
+Moments last_value(const float* x, const uint8_t* observed, int64_t n) {
+  int64_t last = n - 1;
+  while (last >= 0 && observed != nullptr && observed[last] == 0) --last;
+  return {last < 0 ? 0.0 : static_cast<double>(x[last]), 1.0};
+}
+
+Moments moments_of(const InstanceNormRows& a, const float* x, const uint8_t* observed, double eps) {
+  if (a.last) return last_value(x, observed, a.length);
+  return observed == nullptr ? row_moments(x, a.length, eps) : observed_moments(x, observed, a.length, eps);
+}
+
 // Adds to a row's shares; a value that was not observed has none.
 struct Shares {
   double gamma = 0.0, beta = 0.0;
@@ -132,8 +143,7 @@ void instance_norm_forward_cpu(const InstanceNormRows& a, float eps, float* y, f
     for (int64_t r = begin; r < end; ++r) {
       const float* x = a.x + r * a.x_stride;
       const uint8_t* observed = a.observed == nullptr ? nullptr : a.observed + r * n;
-      const auto e = static_cast<double>(eps);
-      const Moments m = observed == nullptr ? row_moments(x, n, e) : observed_moments(x, observed, n, e);
+      const Moments m = moments_of(a, x, observed, static_cast<double>(eps));
       statistics[2 * r] = m.mean;
       statistics[2 * r + 1] = 1.0 / m.std;
       mean[r] = static_cast<float>(m.mean);

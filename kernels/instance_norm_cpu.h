@@ -13,6 +13,7 @@ struct InstanceNormRows {
   const uint8_t* observed = nullptr;  // contiguous; null: all
   const float* gamma = nullptr;       // [channels]; null: no parameters
   const float* beta = nullptr;
+  bool last = false;  // subtract the last observed value instead of the mean, divide by 1
 };
 
 // statistics [rows, 2]: mean and 1 / std.

@@ -27,6 +27,16 @@ __device__ double parameter(const void* values, int64_t channel, double missing)
   return values == nullptr ? missing : static_cast<double>(to_float(static_cast<const T*>(values)[channel]));
 }
 
+// The last element that counts, 0 where there is none; found by the lane that has it.
+template <class Counts>
+__device__ double last_value(const float* x, int64_t length, int lane, const Counts& counts) {
+  int64_t last = -1;
+  for (int64_t i = lane; i < length; i += 32) last = counts(i) ? i : last;
+  double best = static_cast<double>(last);  // exact below 2^53
+  for (int step = 16; step > 0; step /= 2) best = fmax(best, __shfl_xor_sync(0xffffffffU, best, step));
+  return best < 0.0 ? 0.0 : static_cast<double>(x[static_cast<int64_t>(best)]);
+}
+
 template <class T>
 __global__ void forward_kernel(CudaInstanceNormForward a) {
   for_warp_rows(a.rows, [&](int64_t row, int lane) {
@@ -39,13 +49,14 @@ __global__ void forward_kernel(CudaInstanceNormForward a) {
       count += counts(i) ? 1.0 : 0.0;
     }
     count = warp_sum(count);
-    const double mean = warp_sum(sum) / (count > 0.0 ? count : 1.0);
+    double mean = warp_sum(sum) / (count > 0.0 ? count : 1.0);
+    if (a.last) mean = last_value(x, a.length, lane, counts);
     for (int64_t i = lane; i < a.length; i += 32) {
       const double c = counts(i) ? static_cast<double>(x[i]) - mean : 0.0;
       squares += c * c;
     }
     squares = warp_sum(squares);
-    const double std = count > 0.0 ? sqrt(squares / count + static_cast<double>(a.eps)) : 1.0;
+    const double std = count > 0.0 && !a.last ? sqrt(squares / count + static_cast<double>(a.eps)) : 1.0;
     if (lane == 0) {
       a.mean[row] = static_cast<float>(mean);
       a.std[row] = static_cast<float>(std);

@@ -16,6 +16,7 @@ struct CudaInstanceNormForward {
   const uint8_t* observed;  // contiguous; null: all
   const void* gamma;        // null: no parameters
   const void* beta;
+  bool last;  // see InstanceNormRows
   float eps;
   void* y;  // contiguous
   float* mean;

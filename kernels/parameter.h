@@ -32,6 +32,7 @@ struct Parameter {
   Tensor grad;           // view into the gradient slab of its unit; holds the sum over micro-batches
   Init init;
   bool decay = false;         // weight decay acts on it (two or more dimensions)
+  double average = 0.0;       // > 0: not trained, but a running average: value += average * (grad - value)
   int64_t offset = 0;         // first element in the slabs
   int64_t unit = 0;           // ParameterStore::units()
   bool grad_written = false;  // since the gradient was bound, or ParameterStore::begin_gradients

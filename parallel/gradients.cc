@@ -210,6 +210,24 @@ ReductionStats GradientReducer::finish() {
   return stats;
 }
 
+namespace {
+
+// Squares of all gradients of the slab but those of running averages, which are no gradients.
+void add_slab_squares(const ParameterStore& store, const Tensor& squares) {
+  int64_t begin = 0;
+  const auto add_up_to = [&](int64_t end) {
+    if (begin < end) add_squares(store.gradients().narrow(begin, end - begin), 1.0, squares);
+  };
+  for (const Parameter& p : store.parameters()) {
+    if (p.average <= 0.0) continue;
+    add_up_to(p.offset);
+    begin = p.offset + p.numel();
+  }
+  add_up_to(store.slab_elements());
+}
+
+}  // namespace
+
 void finish_totals(const ParameterShards& shards, const Tensor& totals) {
   const MeshShape& mesh = shards.mesh().shape();
   Communicator& world = shards.mesh().world();
@@ -218,13 +236,13 @@ void finish_totals(const ParameterShards& shards, const Tensor& totals) {
   // Everything replicated: the sum is the same everywhere already, and bit-equal without a message.
   const bool whole = shards.stage() == 0 && mesh.extent(Axis::tp) == 1 && mesh.extent(Axis::pp) == 1;
   if (whole) {
-    add_squares(shards.store().gradients(), 1.0, squares);
+    add_slab_squares(shards.store(), squares);
     world.all_reduce_now(sums, ReduceOp::sum);
     return;
   }
   const auto& parameters = shards.store().parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
-    if (shards.placements()[i].frozen) continue;
+    if (shards.placements()[i].frozen || parameters[i].average > 0.0) continue;
     const double weight = 1.0 / static_cast<double>(mesh.extent(shards.state_replicas(i)));
     const SlabRange own{parameters[i].offset, parameters[i].offset + parameters[i].numel()};
     for (const StatePiece& piece : shards.pieces()) {

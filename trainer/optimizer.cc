@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "kernels/adamw.h"
+#include "kernels/error.h"
+#include "kernels/running_average.h"
 #include "kernels/sgd.h"
 
 namespace farsight {
@@ -58,13 +60,21 @@ double learning_rate(const OptimConfig& optim, int64_t step, const RateSpan& spa
 
 Optimizer::Optimizer(ParameterShards& shards, const OptimConfig& config) : shards_(shards), config_(config) {
   for (const auto& piece : shards.pieces()) {
-    std::vector<OptimizerRange> ranges;
+    std::vector<OptimizerRange> ranges, averages;
     for (const auto& p : shards.store().parameters()) {
       const int64_t begin = std::max(p.offset, piece.range.begin);
       const int64_t end = std::min(p.offset + p.numel(), piece.range.end);
-      if (begin < end) ranges.push_back({begin - piece.range.begin, end - begin, 1.0F, p.decay});
+      if (begin >= end) continue;
+      (p.average > 0.0 ? averages : ranges).push_back({begin - piece.range.begin, end - begin, 1.0F, p.decay});
     }
     ranges_.push_back(std::move(ranges));
+    averages_.push_back(std::move(averages));
+  }
+  for (const auto& p : shards.store().parameters()) {
+    if (p.average <= 0.0) continue;
+    if (has_averages_ && p.average != momentum_) fail(ErrorKind::internal, "running averages of several momenta");
+    has_averages_ = true;
+    momentum_ = p.average;
   }
   const bool adam = config.name == OptimizerChoice::adamw;
   const Shape shape{shards.packed_elements()};
@@ -72,7 +82,14 @@ Optimizer::Optimizer(ParameterShards& shards, const OptimConfig& config) : shard
   if (adam) second_ = Tensor::zeros(shape, DType::f32, MemoryTag::optimizer);
 }
 
-void Optimizer::update(double rate, const Tensor& gate, int64_t step) {
+void Optimizer::update_averages(size_t piece, const Tensor& open) {
+  if (averages_[piece].empty()) return;
+  const StatePiece& state = shards_.pieces()[piece];
+  running_average(shards_.values(state), shards_.gradients(state), averages_[piece], momentum_,
+                  shards_.rounded(state), open);
+}
+
+void Optimizer::update(double rate, const Tensor& gate, const Tensor& open, int64_t step) {
   const AdamWStep adam{.rate = rate,
                        .beta1 = config_.beta1,
                        .beta2 = config_.beta2,
@@ -81,6 +98,7 @@ void Optimizer::update(double rate, const Tensor& gate, int64_t step) {
                        .step = step};
   const SgdStep plain{.rate = rate, .momentum = config_.momentum, .weight_decay = config_.weight_decay};
   for (size_t i = 0; i < ranges_.size(); ++i) {
+    update_averages(i, open);
     const StatePiece& piece = shards_.pieces()[i];
     const auto part = [&](const Tensor& state) {
       return state.defined() ? state.narrow(piece.packed, piece.range.count()) : Tensor();

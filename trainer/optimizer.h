@@ -35,9 +35,10 @@ class Optimizer {
   Optimizer(ParameterShards& shards, const OptimConfig& config);
 
   // One update of this rank's pieces with their reduced gradients, which are multiplied by `gate` (kernels/totals.h);
-  // nothing changes if it is NaN. step counts from 1. Not collective: ParameterShards::gather_values() spreads the
-  // result.
-  void update(double rate, const Tensor& gate, int64_t step);
+  // nothing changes if it is NaN. `open` is the same gate without a clip: of running averages. step counts from 1. Not
+  // collective: ParameterShards::gather_values() spreads the result.
+  void update(double rate, const Tensor& gate, const Tensor& open, int64_t step);
+  bool has_averages() const { return has_averages_; }
 
   // State by its name ("m", "v"), laid out as ParameterShards::pieces() says; stays valid with the optimizer.
   struct State {
@@ -49,7 +50,12 @@ class Optimizer {
  private:
   ParameterShards& shards_;
   OptimConfig config_;
-  std::vector<std::vector<OptimizerRange>> ranges_;  // of each piece, relative to its begin
+  void update_averages(size_t piece, const Tensor& open);
+
+  // Of each piece, relative to its begin: what is trained, and running averages with one momentum.
+  std::vector<std::vector<OptimizerRange>> ranges_, averages_;
+  bool has_averages_ = false;
+  double momentum_ = 0.0;
   Tensor first_, second_;                            // m and v of AdamW; momentum of SGD in first_
 };
 

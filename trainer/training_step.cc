@@ -49,7 +49,8 @@ TrainingStep::TrainingStep(Trainable& model, ParameterShards& shards, Optimizer&
       reducer_(shards),
       offload_(options_.offload ? make_offload() : nullptr),
       totals_(Tensor::zeros({3}, DType::f64, MemoryTag::other)),
-      gate_(Tensor::zeros({1}, DType::f32, MemoryTag::other)) {
+      gate_(Tensor::zeros({1}, DType::f32, MemoryTag::other)),
+      open_(Tensor::zeros({1}, DType::f32, MemoryTag::other)) {
   if (current_device() == Device::cpu) return;
   if (!options_.graph) {
     why_no_graph_ = "run.cuda_graph = false";
@@ -104,7 +105,8 @@ StepOutcome TrainingStep::accumulate(const StepBatch& batch, int64_t step, int64
 
 void TrainingStep::update(double rate, int64_t step) {
   update_gate(totals_, options_.clip, gate_);
-  optimizer_.update(rate, gate_, step + 1);
+  if (optimizer_.has_averages()) update_gate(totals_, /*max_norm=*/0.0, open_);
+  optimizer_.update(rate, gate_, open_, step + 1);
   shards_.gather_values();
 }
 

@@ -92,7 +92,7 @@ class TrainingStep {
   StepOptions options_;
   GradientReducer reducer_;
   std::unique_ptr<ActivationOffload> offload_;
-  Tensor totals_, gate_;  // of the last step, where it computes
+  Tensor totals_, gate_, open_;  // of the last step, where it computes
   std::string why_no_graph_;
   std::unique_ptr<StepGraph> graph_;  // null: the device is given every operation by itself
   int64_t runs_ = 0;

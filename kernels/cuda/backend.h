@@ -20,6 +20,7 @@
 #include "kernels/dropout_cuda.h"
 #include "kernels/embedding_cuda.h"
 #include "kernels/forecast_loss_cuda.h"
+#include "kernels/add_scaled_cuda.h"
 #include "kernels/gelu_cuda.h"
 #include "kernels/instance_norm_cuda.h"
 #include "kernels/matmul_cuda.h"
@@ -35,7 +36,7 @@
 namespace farsight {
 
 // Changes whenever a structure or function below changes.
-inline constexpr uint32_t kCudaAbi = 6;
+inline constexpr uint32_t kCudaAbi = 7;
 
 using CudaStream = struct CudaStreamTag*;
 using CudaEvent = struct CudaEventTag*;
@@ -144,6 +145,7 @@ struct CudaBackend {
   CudaOperation<CudaDenseAttentionBackward> dense_attention_backward;
   CudaOperation<CudaDropoutRows> dropout_rows;
   CudaOperation<CudaForecastLoss> forecast_loss;
+  CudaOperation<CudaAddScaled> add_scaled;
   CudaOperation<CudaGeluForward> gelu_forward;
   CudaOperation<CudaGeluBackward> gelu_backward;
   CudaOperation<CudaInstanceNormForward> instance_norm_forward;

@@ -87,6 +87,31 @@ TEST_P(InstanceNorm, ValuesAndStatisticsEqualFp64Oracle) {
   }
 }
 
+TEST_P(InstanceNorm, OfKindLastSubtractsTheLastObservedValue) {
+  for (const auto& [rows, length, missing] : {std::tuple{3, 1, false}, {4, 37, false}, {4, 37, true}, {2, 96, true}}) {
+    Vec xv = data_vec(1, rows * length, 3.0);
+    auto observed = missing ? some_missing(rows, length) : std::vector<uint8_t>(xv.size(), 1);
+    if (missing) observed[static_cast<size_t>(length - 1)] = observed[static_cast<size_t>(length - 2)] = 0;
+    Vec y(xv.size(), 0.0), mean;
+    for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
+      const auto n = static_cast<size_t>(length);
+      double last = 0.0;
+      for (size_t i = 0; i < n; ++i) last = observed[r * n + i] != 0 ? xv[r * n + i] : last;
+      mean.push_back(last);
+      for (size_t i = 0; i < n; ++i) y[r * n + i] = observed[r * n + i] != 0 ? xv[r * n + i] - last : 0.0;
+    }
+    for (size_t i = 0; i < observed.size(); ++i) xv[i] = observed[i] != 0 ? xv[i] : kNaN;
+    InstanceNormOptions o = options();
+    o.kind = InstanceNormKind::last;
+    if (missing) o.observed = to_flags(observed, {rows, length});
+    Tape tape;
+    const InstanceNormed out = instance_norm(tape, tape.input(to_data(xv, {rows, length})), o);
+    expect_close(to_vec(out.normed.value()), y, 1e-6, "y");
+    expect_close(to_vec(out.mean), mean, 1e-7, "mean");
+    expect_close(to_vec(out.std), Vec(static_cast<size_t>(rows), 1.0), 0.0, "std");
+  }
+}
+
 // fp32 holds such numbers to 1/16: the statistics of what it holds are exact all the same.
 TEST_P(InstanceNorm, ALargeOffsetCostsNoDigits) {
   const Vec xv = data_vec(2, 5 * 336, 1e6);

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/forecast/linear_forecaster.h"
+
+#include <array>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "kernels/add_scaled.h"
+#include "kernels/concat.h"
+#include "kernels/linear.h"
+#include "kernels/moving_average.h"
+#include "kernels/reshape.h"
+
+namespace farsight {
+namespace {
+
+constexpr int64_t kTrendRows = 25;
+
+}  // namespace
+
+LinearForecaster::LinearForecaster(ForecastSpec spec, LinearForm form, bool individual, const ModelSharding& sharding)
+    : Forecaster(std::move(spec), sharding), form_(form) {
+  const ForecastSpec& s = this->spec();
+  add_instance_parameters();
+  const int64_t maps = individual ? s.target_count() : 1;
+  for (int64_t i = 0; i < maps; ++i) {
+    const std::string prefix = individual ? fmt::format("channels.{}.", i) : std::string();
+    const auto map = [&](const char* name) { return add_linear(prefix + name, s.horizon * s.outputs(), s.lookback); };
+    maps_.push_back(form == LinearForm::nlinear ? Maps{map("linear"), {}} : Maps{map("seasonal"), map("trend")});
+  }
+}
+
+Var LinearForecaster::apply(Tape& tape, const Var& x, const Var& trend, const Maps& maps) const {
+  const Var first = linear(tape, x, *maps.first.weight, maps.first.bias);
+  if (!trend.defined()) return first;
+  return add_scaled(tape, first, linear(tape, trend, *maps.trend.weight, maps.trend.bias), 1.0F);
+}
+
+Var LinearForecaster::body(Tape& tape, const Var& x, const Body& /*context*/) {
+  Var rest = x, trend;
+  if (form_ == LinearForm::dlinear) {
+    trend = moving_average(tape, x, kTrendRows);
+    rest = add_scaled(tape, x, trend, -1.0F);
+  }
+  if (maps_.size() == 1) return apply(tape, rest, trend, maps_[0]);
+  // Channels side by side: the rows of one are a column view.
+  const auto channels = static_cast<int64_t>(maps_.size());
+  const int64_t samples = x.shape()[0] / channels, length = x.shape()[1];
+  const std::vector<int64_t> sizes(maps_.size(), length);
+  const auto split = [&](const Var& rows) {
+    return rows.defined() ? tape.split_last(reshape(tape, rows, {samples, channels * length}), sizes)
+                          : std::vector<Var>(maps_.size());
+  };
+  const std::vector<Var> rests = split(rest), trends = split(trend);
+  std::vector<Var> outs;
+  for (size_t c = 0; c < maps_.size(); ++c) outs.push_back(apply(tape, rests[c], trends[c], maps_[c]));
+  const Var all = concat_last(tape, outs);
+  return reshape(tape, all, {samples * channels, all.shape()[1] / channels});
+}
+
+}  // namespace farsight
