@@ -26,11 +26,11 @@ struct Sentinel {
 };
 
 struct SeriesCsvOptions {
-  std::vector<std::string> inputs;  // several files are read as one table, one after the other, with equal headers
-  std::string time;                 // name of the column of dates; "" = the only one of date, time, timestamp, ds,
-                                    // datetime (any case), else the first column if its first cell is a date
-  std::string series;               // column that tells several series apart; "" = one series
-  std::vector<std::string> targets;       // "" = every channel that no other option names
+  std::vector<std::string> inputs;   // several files are read as one table, one after the other, with equal headers
+  std::string time;                  // name of the column of dates; "" = the only one of date, time, timestamp, ds,
+                                     // datetime (any case), else the first column if its first cell is a date
+  std::string series;                // column that tells several series apart; "" = one series
+  std::vector<std::string> targets;  // "" = every channel that no other option names
   std::vector<std::string> known_future;  // channels known over the horizon
   std::vector<std::string> past;          // channels known up to the forecast; with `targets`: what is not named
   std::vector<std::string> statics;       // columns with one number per series
@@ -53,15 +53,15 @@ struct SeriesCsvOptions {
 struct SeriesCsv {
   SeriesTable table;  // without splits
   std::vector<std::string> warnings;
-  int64_t open_rows = 0;       // at the end of every series (open_end)
-  int64_t filled = 0;          // cells that forward fill has filled, or the mask covers
-  int64_t inserted_rows = 0;   // time stamps that were missing
+  int64_t open_rows = 0;            // at the end of every series (open_end)
+  int64_t filled = 0;               // cells that forward fill has filled, or the mask covers
+  int64_t inserted_rows = 0;        // time stamps that were missing
   std::vector<std::string> sha256;  // of the inputs
 };
 
 // Throws Error{usage} for options that contradict each other, Error{data} with everything that is wrong in the input
 // ("load.csv:733:5: ..."), every kind counted and the first five listed; Error{io}. Memory: 4 bytes a cell (5 with a
-// mask) plus 8 a row.
+// mask) plus 16 a row.
 SeriesCsv read_series_csv(const SeriesCsvOptions& options);
 
 }  // namespace farsight

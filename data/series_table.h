@@ -25,11 +25,11 @@ struct Channel {
 };
 
 struct Series {
-  std::string id;               // "0" where the file holds one
-  std::vector<int64_t> time;    // [T] ns since 1970-01-01 UTC, strictly increasing
-  std::vector<float> values;    // [T, C]
-  std::vector<uint8_t> mask;    // [T, C], 1 = observed; empty: everything is. Unobserved values are NaN
-  std::vector<float> statics;   // [K]
+  std::string id;              // "0" where the file holds one
+  std::vector<int64_t> time;   // [T] ns since 1970-01-01 UTC, strictly increasing
+  std::vector<float> values;   // [T, C]
+  std::vector<uint8_t> mask;   // [T, C], 1 = observed; empty: everything is. Unobserved values are NaN
+  std::vector<float> statics;  // [K]
   int64_t rows() const { return static_cast<int64_t>(time.size()); }
 };
 
@@ -45,7 +45,7 @@ struct SeriesTable {
   std::vector<Channel> channels;          // [C]
   std::vector<std::string> static_names;  // [K]
   Frequency frequency;
-  std::vector<Series> series;             // [S], sorted by id as they appeared
+  std::vector<Series> series;                             // [S], sorted by id as they appeared
   std::map<std::string, std::vector<SplitRange>> splits;  // "train", "valid", "test"
 };
 
