@@ -2,6 +2,7 @@
 #include "data/problems.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "data/file.h"
 #include "kernels/error.h"
@@ -19,6 +20,12 @@ void Problems::add(const std::string& kind, std::string message) {
   if (found == kinds_.end()) found = kinds_.insert(kinds_.end(), Kind{.name = kind, .count = 0, .listed = {}});
   ++found->count;
   if (found->listed.size() < kListed) found->listed.push_back(std::move(message));
+}
+
+void Problems::merge(Problems&& other) {
+  kinds_.insert(kinds_.end(), std::make_move_iterator(other.kinds_.begin()),
+                std::make_move_iterator(other.kinds_.end()));
+  other.kinds_.clear();
 }
 
 void Problems::throw_if_any() const {

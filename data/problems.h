@@ -13,6 +13,8 @@ class Problems {
  public:
   // `kind` groups ("invalid UTF-8"); `message` says where and what.
   void add(const std::string& kind, std::string message);
+  // Takes what another has collected; its kinds follow.
+  void merge(Problems&& other);
   bool any() const { return !kinds_.empty(); }
   // Throws Error{data} with everything collected, if anything was.
   void throw_if_any() const;

@@ -61,7 +61,7 @@ struct SeriesCsv {
 
 // Throws Error{usage} for options that contradict each other, Error{data} with everything that is wrong in the input
 // ("load.csv:733:5: ..."), every kind counted and the first five listed; Error{io}. Memory: 4 bytes a cell (5 with a
-// mask) plus 8 a row.
+// mask) plus 16 a row.
 SeriesCsv read_series_csv(const SeriesCsvOptions& options);
 
 }  // namespace farsight

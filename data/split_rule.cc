@@ -35,6 +35,12 @@ uint64_t parse_decimal(const std::string& all, std::string_view text) {
   return value;
 }
 
+// floor(count * billionths / 1e9) without overflow.
+int64_t scaled(int64_t count, uint64_t billionths) {
+  const auto whole = static_cast<uint64_t>(count) / kOne, rest = static_cast<uint64_t>(count) % kOne;
+  return static_cast<int64_t>(whole * billionths + rest * billionths / kOne);
+}
+
 }  // namespace
 
 SplitFractions SplitFractions::parse(const std::string& text) {
@@ -45,6 +51,7 @@ SplitFractions SplitFractions::parse(const std::string& text) {
     const size_t slash = rest.find('/');
     const uint64_t value = parse_decimal(text, rest.substr(0, slash));
     if (++number > kNames.size()) refuse(text, "more than three fractions");
+    fractions.billionths_[number - 1] = value;
     sum += value;
     if (value > 0) {  // zero: there is no such split
       fractions.names_.emplace_back(kNames[number - 1]);
@@ -68,11 +75,13 @@ int SplitFractions::of_hash(uint64_t xxh3) const {
 std::vector<int64_t> SplitFractions::cuts(int64_t bytes) const {
   std::vector<int64_t> result;
   for (size_t i = 0; i + 1 < borders_.size(); ++i) {
-    // bytes * border / 1e9 without overflow.
-    const auto whole = static_cast<uint64_t>(bytes) / kOne, rest = static_cast<uint64_t>(bytes) % kOne;
-    result.push_back(static_cast<int64_t>(whole * borders_[i] + rest * borders_[i] / kOne));
+    result.push_back(scaled(bytes, borders_[i]));
   }
   return result;
+}
+
+std::array<int64_t, 3> SplitFractions::shares(int64_t count) const {
+  return {scaled(count, billionths_[0]), scaled(count, billionths_[1]), scaled(count, billionths_[2])};
 }
 
 void CutFinder::feed(std::string_view text) {

@@ -24,8 +24,12 @@ class SplitFractions {
   const std::vector<std::string>& names() const { return names_; }
   int of_hash(uint64_t xxh3) const;                // hash modulo 2^32 against the fractions
   std::vector<int64_t> cuts(int64_t bytes) const;  // floor(fraction x bytes), without the last one
+  // floor(fraction x count) of train, valid and test, where there are such.
+  std::array<int64_t, 3> shares(int64_t count) const;
+  const std::array<uint64_t, 3>& billionths() const { return billionths_; }  // of train, valid, test; 0: there is none
 
  private:
+  std::array<uint64_t, 3> billionths_{};
   std::vector<uint64_t> borders_;
   std::vector<std::string> names_;
 };

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/text_normaliser.h"
 
-#include <cstring>
-
 #include "data/file.h"
+#include "data/text_encoding.h"
 #include "data/utf8.h"
 #include "kernels/error.h"
 
@@ -11,7 +10,6 @@ namespace farsight {
 
 namespace {
 
-constexpr size_t kLongestMark = 4;
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 }  // namespace
@@ -55,35 +53,15 @@ void TextNormaliser::process(bool last, std::string& out) {
 
 void TextNormaliser::check_beginning() {
   if (rules_.raw) return;
-  const std::string_view text = pending_;
-  const auto refuse = [this](const char* what, const std::string& advice) {
-    fail(ErrorKind::data, "{}: {}; {}", name_, what, advice);
-  };
-  if (text.starts_with("\x1F\x8B")) refuse("gzip data", fmt::format("rename it to {}.gz", name_));
-  if (text.starts_with("\x28\xB5\x2F\xFD")) refuse("zstd data", fmt::format("rename it to {}.zst", name_));
-  const bool little = text.starts_with("\xFF\xFE"), big = text.starts_with("\xFE\xFF");
-  if (little || big) {
-    const bool wide = little && text.size() >= kLongestMark && text[2] == '\0' && text[3] == '\0';
-    refuse(wide     ? "UTF-32 text"
-           : little ? "UTF-16 little-endian text"
-                    : "UTF-16 big-endian text",
-           fmt::format("convert it: iconv -f {} -t UTF-8 {} > {}.utf8", wide ? "UTF-32" : "UTF-16", name_, name_));
-  }
-  if (text.starts_with("\xEF\xBB\xBF")) {
-    pending_.erase(0, 3);
-    offset_ += 3;
+  refuse_foreign_text(name_, pending_);
+  if (pending_.starts_with(kByteOrderMark)) {
+    pending_.erase(0, kByteOrderMark.size());
+    offset_ += static_cast<int64_t>(kByteOrderMark.size());
     changes_.bom = true;
   }
 }
 
-void TextNormaliser::check_nul() {
-  const auto* found = static_cast<const char*>(std::memchr(pending_.data(), '\0', pending_.size()));
-  if (found == nullptr) return;
-  fail(ErrorKind::data,
-       "{}: byte {}: NUL byte: binary data, or UTF-16 without a mark (then convert it: iconv -f UTF-16LE -t UTF-8); "
-       "--raw keeps every byte",
-       name_, with_commas(offset_ + (found - pending_.data())));
-}
+void TextNormaliser::check_nul() { refuse_nul(name_, pending_, offset_, "; --raw keeps every byte"); }
 
 // Returns how many bytes are done: all but an incomplete character at the end of a piece.
 size_t TextNormaliser::check_characters(size_t begin, bool last, std::string& out) {

@@ -71,7 +71,7 @@ Command generate_command() {
 Command data_command() {
   return {.name = "data",
           .summary = "prepare and check datasets",
-          .synopsis = "text|inspect|verify|tokenizer ...",
+          .synopsis = "text|csv|inspect|verify|tokenizer ...",
           .help = "farsight data --help lists what there is; each has a --help of its own.",
           .example = "farsight data text book.txt --tokenizer=byte --by=position -o book.h5",
           .run_raw = run_data_command};

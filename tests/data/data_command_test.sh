@@ -32,7 +32,7 @@ for i in $(seq 400); do echo "line $i of a small text"; done > t.txt
 expect 0 "tokenizer +train" --help
 expect 64 "no command given"
 expect 64 "no command 'bogus'" bogus
-for command in text inspect verify "tokenizer train" "tokenizer encode" "tokenizer decode" "tokenizer fingerprint"; do
+for command in text csv inspect verify "tokenizer train" "tokenizer encode" "tokenizer decode" "tokenizer fingerprint"; do
   read -ra words <<< "$command"
   expect 0 "usage: farsight data $command" "${words[@]}" --help
   expect 0 "^  farsight data $command " "${words[@]}" --help
@@ -127,6 +127,41 @@ expect 64 "'xx' is not a token id" tokenizer decode xx
 [ "$(od -An -tx1 bytes | tr -d ' ')" = "ff0a" ] || { echo "FAILED: decode -o"; failures=$((failures + 1)); }
 expect 0 "^13beb2915ade65b5  byte 259 ids  c.h5$" tokenizer fingerprint byte bpe:tokenizer.json c.h5
 expect 65 "prepare it with" tokenizer fingerprint absent.h5
+
+# csv: mistakes leave nothing behind, and an existing output is refused before anything is read.
+mkdir csv && cd csv || exit 1
+{ echo "date,load,temperature"; for i in $(seq 0 239); do
+  printf '2020-01-%02d %02d:00,%d.5,%d\n' $((1 + i / 24)) $((i % 24)) $((i % 24)) $((i % 7)); done; } > l.csv
+expect 64 "no input file; see farsight data csv --help" csv -o s.h5
+expect 64 "no output; pass -o" csv l.csv
+expect 65 "absent.csv: cannot open" csv absent.csv -o s.h5
+expect 64 "missing=fill: use one of: error, ffill, mask" csv l.csv -o s.h5 --missing=fill
+expect 64 "sentinel=low: write a number, NUMBER:CHANNEL, or none" csv l.csv -o s.h5 --sentinel=low
+expect 64 "delimiter=ab: write auto, tab, or one character" csv l.csv -o s.h5 --delimiter=ab
+expect 64 "targets: an empty name" csv l.csv -o s.h5 --targets=load,
+expect 64 "split=half: no such rule" csv l.csv -o s.h5 --split=half
+expect 65 "no column 'OT' .has: date, load, temperature." csv l.csv -o s.h5 --targets=OT
+expect 65 "series '0' has 240 rows, and 14,400 are needed" csv l.csv -o s.h5 --split=ett-hour
+sed '100s/,[^,]*$/,n\/a/' l.csv > bad.csv
+expect 65 "^error: bad.csv:100:3: 'n/a' in channel temperature; use --missing=mask or ffill" csv bad.csv -o s.h5
+only "bad.csv l.csv "
+echo precious > s.h5
+expect 65 "s.h5: exists already; choose another -o or pass --overwrite" csv absent.csv -o s.h5
+[ "$(cat s.h5)" = precious ] || { echo "FAILED: s.h5 is another file"; failures=$((failures + 1)); }
+rm s.h5
+# csv: what was made.
+expect 0 "^240 rows in 1 series, 2 channels, frequency 1h, 2020-01-01T00:00:00Z to 2020-01-10T23:00:00Z" csv l.csv -o s.h5
+expect 0 "^valid  24 rows  2020-01-08T00:00:00Z to 2020-01-08T23:00:00Z" csv l.csv -o s.h5 --overwrite
+expect 0 "^  load +target  .MW.$" csv l.csv -o s.h5 --overwrite --targets=load --known-future=temperature --unit=load=MW
+expect 0 "^  temperature  known_future$" csv l.csv -o s.h5 --overwrite --known-future=temperature
+expect 0 "^l.csv: sha256 $(sha256sum l.csv | cut -d' ' -f1)" csv l.csv -o s.h5 --overwrite
+expect 0 "^190 rows are in no split" csv l.csv -o s.h5 --overwrite --split=rows:30/10/10
+expect 0 "^1 cells masked" csv bad.csv -o s.h5 --overwrite --missing=mask
+sed 's/2020-01-\(..\) \(..\):00/\1.01.2020 \2:00/;s/,/;/g;s/\.5/,5/' l.csv > german.csv
+expect 65 "date-format='%d.%m.%Y %H:%M' fits all 240 rows" csv german.csv -o s.h5 --overwrite --decimal=,
+expect 0 "^240 rows" csv german.csv -o s.h5 --overwrite --decimal=, "--date-format=%d.%m.%Y %H:%M"
+expect 0 "^next: farsight data inspect s.h5" csv l.csv -o s.h5 --overwrite
+cd .. || exit 1
 
 [ $failures -eq 0 ] && echo "all commands behave"
 exit $((failures > 0))

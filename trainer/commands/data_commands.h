@@ -11,6 +11,7 @@
 namespace farsight {
 
 int run_data_text(const std::vector<std::string>& args, std::ostream& out, std::ostream& err);
+int run_data_csv(const std::vector<std::string>& args, std::ostream& out, std::ostream& err);
 int run_data_tokenizer(const std::vector<std::string>& args, std::ostream& out, std::ostream& err);
 int run_data_inspect(const std::vector<std::string>& args, std::ostream& out, std::ostream& err);
 int run_data_verify(const std::vector<std::string>& args, std::ostream& out, std::ostream& err);
