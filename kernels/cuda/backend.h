@@ -20,7 +20,6 @@
 #include "kernels/dropout_cuda.h"
 #include "kernels/embedding_cuda.h"
 #include "kernels/forecast_loss_cuda.h"
-#include "kernels/add_scaled_cuda.h"
 #include "kernels/gelu_cuda.h"
 #include "kernels/instance_norm_cuda.h"
 #include "kernels/matmul_cuda.h"
@@ -30,6 +29,7 @@
 #include "kernels/patches_cuda.h"
 #include "kernels/rope_cuda.h"
 #include "kernels/rows_cuda.h"
+#include "kernels/scaled_sum_cuda.h"
 #include "kernels/swiglu_cuda.h"
 #include "kernels/totals_cuda.h"
 
@@ -145,7 +145,7 @@ struct CudaBackend {
   CudaOperation<CudaDenseAttentionBackward> dense_attention_backward;
   CudaOperation<CudaDropoutRows> dropout_rows;
   CudaOperation<CudaForecastLoss> forecast_loss;
-  CudaOperation<CudaAddScaled> add_scaled;
+  CudaOperation<CudaScaledSum> scaled_sum;
   CudaOperation<CudaGeluForward> gelu_forward;
   CudaOperation<CudaGeluBackward> gelu_backward;
   CudaOperation<CudaInstanceNormForward> instance_norm_forward;

@@ -40,7 +40,7 @@ void name_operations(CudaBackend& table) {
   table.dense_attention_backward = dense_attention_backward;
   table.dropout_rows = dropout_rows;
   table.forecast_loss = forecast_loss;
-  table.add_scaled = add_scaled;
+  table.scaled_sum = scaled_sum;
   table.gelu_forward = gelu_forward;
   table.gelu_backward = gelu_backward;
   table.instance_norm_forward = instance_norm_forward;

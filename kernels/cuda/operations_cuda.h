@@ -12,7 +12,7 @@ int dense_attention_forward(const CudaDenseAttention* arguments, CudaStream stre
 int dense_attention_backward(const CudaDenseAttentionBackward* arguments, CudaStream stream);
 int dropout_rows(const CudaDropoutRows* arguments, CudaStream stream);
 int forecast_loss(const CudaForecastLoss* arguments, CudaStream stream);
-int add_scaled(const CudaAddScaled* arguments, CudaStream stream);
+int scaled_sum(const CudaScaledSum* arguments, CudaStream stream);
 int gelu_forward(const CudaGeluForward* arguments, CudaStream stream);
 int gelu_backward(const CudaGeluBackward* arguments, CudaStream stream);
 int instance_norm_forward(const CudaInstanceNormForward* arguments, CudaStream stream);

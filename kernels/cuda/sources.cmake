@@ -13,7 +13,7 @@ set(FARSIGHT_CUDA_KERNELS
   kernels/dropout_cuda.cu
   kernels/embedding_cuda.cu
   kernels/forecast_loss_cuda.cu
-  kernels/add_scaled_cuda.cu
+  kernels/scaled_sum_cuda.cu
   kernels/gelu_cuda.cu
   kernels/instance_norm_cuda.cu
   kernels/moving_average_cuda.cu

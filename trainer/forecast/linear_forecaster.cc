@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "kernels/add_scaled.h"
+#include "kernels/scaled_sum.h"
 #include "kernels/concat.h"
 #include "kernels/linear.h"
 #include "kernels/moving_average.h"
@@ -34,14 +34,14 @@ LinearForecaster::LinearForecaster(ForecastSpec spec, LinearForm form, bool indi
 Var LinearForecaster::apply(Tape& tape, const Var& x, const Var& trend, const Maps& maps) const {
   const Var first = linear(tape, x, *maps.first.weight, maps.first.bias);
   if (!trend.defined()) return first;
-  return add_scaled(tape, first, linear(tape, trend, *maps.trend.weight, maps.trend.bias), 1.0F);
+  return scaled_sum(tape, first, linear(tape, trend, *maps.trend.weight, maps.trend.bias), 1.0F);
 }
 
 Var LinearForecaster::body(Tape& tape, const Var& x, const Body& /*context*/) {
   Var rest = x, trend;
   if (form_ == LinearForm::dlinear) {
     trend = moving_average(tape, x, kTrendRows);
-    rest = add_scaled(tape, x, trend, -1.0F);
+    rest = scaled_sum(tape, x, trend, -1.0F);
   }
   if (maps_.size() == 1) return apply(tape, rest, trend, maps_[0]);
   // Channels side by side: the rows of one are a column view.

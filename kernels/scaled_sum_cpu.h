@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loop behind add_scaled.h.
+// Loop behind scaled_sum.h.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 namespace farsight {
 
 // y [rows, cols] = a + factor b; a null: factor b, added to y if `add`.
-struct AddScaledRows {
+struct ScaledSumRows {
   int64_t rows, cols;
   const float* a;
   int64_t a_stride;
@@ -18,6 +18,6 @@ struct AddScaledRows {
   int64_t y_stride;
   bool add;
 };
-void add_scaled_cpu(const AddScaledRows& arguments);
+void scaled_sum_cpu(const ScaledSumRows& arguments);
 
 }  // namespace farsight

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/add_scaled.h"
+#include "kernels/scaled_sum.h"
 
 #include "kernels/error.h"
 #include "tests/kernels/gradient_check.h"
@@ -9,16 +9,16 @@ namespace {
 
 using namespace farsight::testing;
 
-class AddScaled : public OnEveryTarget {};
-INSTANTIATE_TEST_SUITE_P(Targets, AddScaled, ::testing::ValuesIn(targets()), target_name);
+class ScaledSum : public OnEveryTarget {};
+INSTANTIATE_TEST_SUITE_P(Targets, ScaledSum, ::testing::ValuesIn(targets()), target_name);
 
-TEST_P(AddScaled, ValuesAndGradientsOfBothTermsAddUp) {
+TEST_P(ScaledSum, ValuesAndGradientsOfBothTermsAddUp) {
   for (const auto& [rows, width, margin] : {std::tuple{1, 1, 0}, {3, 17, 0}, {5, 32, 2}, {2, 37, 1}}) {
     const Vec av = random_vec(1, rows * width), bv = random_vec(2, rows * width), dy = random_vec(3, rows * width);
     Tape tape;
     const Var a = tape.input(to_tensor(av, {rows, width}, margin), true);
     const Var b = tape.input(to_tensor(bv, {rows, width}, margin), true);
-    const Var y = add_scaled(tape, a, b, -0.5F), both = add_scaled(tape, a, a, 0.25F);
+    const Var y = scaled_sum(tape, a, b, -0.5F), both = scaled_sum(tape, a, a, 0.25F);
     Vec expected(av.size()), da(av.size()), db(av.size());
     for (size_t i = 0; i < av.size(); ++i) {
       expected[i] = av[i] - 0.5 * bv[i];
@@ -32,10 +32,10 @@ TEST_P(AddScaled, ValuesAndGradientsOfBothTermsAddUp) {
   }
 }
 
-TEST_P(AddScaled, RefusesOtherShapes) {
+TEST_P(ScaledSum, RefusesOtherShapes) {
   Tape tape;
   const Var a = tape.input(to_tensor(Vec(6, 1.0), {2, 3})), b = tape.input(to_tensor(Vec(6, 1.0), {3, 2}));
-  EXPECT_THROW(add_scaled(tape, a, b, 1.0F), Error);
+  EXPECT_THROW(scaled_sum(tape, a, b, 1.0F), Error);
 }
 
 }  // namespace

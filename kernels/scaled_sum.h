@@ -9,6 +9,6 @@
 
 namespace farsight {
 
-Var add_scaled(Tape& tape, const Var& a, const Var& b, float factor);
+Var scaled_sum(Tape& tape, const Var& a, const Var& b, float factor);
 
 }  // namespace farsight

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/add_scaled_cpu.h"
+#include "kernels/scaled_sum_cpu.h"
 
 #include "kernels/parallel_for.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/add_scaled_cpu.cc"
+#define HWY_TARGET_INCLUDE "kernels/scaled_sum_cpu.cc"
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
@@ -38,7 +38,7 @@ HWY_EXPORT(SumRow);
 HWY_EXPORT(ScaleRow);
 }  // namespace
 
-void add_scaled_cpu(const AddScaledRows& s) {
+void scaled_sum_cpu(const ScaledSumRows& s) {
   parallel_for(s.rows, 8192 / (s.cols + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float* b = s.b + r * s.b_stride;

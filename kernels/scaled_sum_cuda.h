@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scaled sums on the device (see add_scaled.h, add_scaled_cpu.h).
+// Scaled sums on the device (see scaled_sum.h, scaled_sum_cpu.h).
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace farsight {
 
-struct CudaAddScaled {
+struct CudaScaledSum {
   DType type;
   int64_t rows, cols;
   const void* a;  // null: factor b alone

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/add_scaled.h"
+#include "kernels/scaled_sum.h"
 
 #include <utility>
 
-#include "kernels/add_scaled_cpu.h"
+#include "kernels/scaled_sum_cpu.h"
 #include "kernels/cuda/device.h"
 #include "kernels/error.h"
 
@@ -14,13 +14,13 @@ namespace {
 void run(const Tensor& a, const Tensor& b, float factor, const Tensor& y, bool add) {
   const int64_t a_stride = a.defined() ? a.row_stride() : 0;
   if (b.device() == Device::cpu) {
-    add_scaled_cpu({b.rows(), b.cols(), a.defined() ? a.data<float>() : nullptr, a_stride, b.data<float>(),
+    scaled_sum_cpu({b.rows(), b.cols(), a.defined() ? a.data<float>() : nullptr, a_stride, b.data<float>(),
                     b.row_stride(), factor, y.data<float>(), y.row_stride(), add});
     return;
   }
-  const CudaAddScaled s{b.dtype(),      b.rows(), b.cols(), a.raw(),        a_stride, b.raw(),
+  const CudaScaledSum s{b.dtype(),      b.rows(), b.cols(), a.raw(),        a_stride, b.raw(),
                         b.row_stride(), factor,   y.raw(),  y.row_stride(), add};
-  cuda_device().run("add_scaled", &CudaBackend::add_scaled, s);
+  cuda_device().run("scaled_sum", &CudaBackend::scaled_sum, s);
 }
 
 void pass_back(const Var& to, const Tensor& dy, float factor) {
@@ -31,9 +31,9 @@ void pass_back(const Var& to, const Tensor& dy, float factor) {
 
 }  // namespace
 
-Var add_scaled(Tape& tape, const Var& a, const Var& b, float factor) {
-  expect_together("add_scaled", {&a.value(), &b.value()});
-  expect_shape("add_scaled", "b", b.value(), a.shape());
+Var scaled_sum(Tape& tape, const Var& a, const Var& b, float factor) {
+  expect_together("scaled_sum", {&a.value(), &b.value()});
+  expect_shape("scaled_sum", "b", b.value(), a.shape());
   Tensor y = Tensor::empty(a.shape(), a.value().dtype());
   run(a.value(), b.value(), factor, y, /*add=*/false);
   const Var out = tape.variable(std::move(y), {a, b});
