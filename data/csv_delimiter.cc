@@ -51,7 +51,7 @@ const char* name_of(char delimiter) {
 
 }  // namespace
 
-char find_csv_delimiter(const std::string& name, std::string_view beginning, bool whole) {
+char find_csv_delimiter(const std::string& name, std::string_view beginning, bool whole, char decimal) {
   const std::vector<Counts> lines = count_lines(beginning, whole);
   std::string possible, equal;
   for (size_t i = 0; i < kDelimiters.size(); ++i) {
@@ -61,7 +61,8 @@ char find_csv_delimiter(const std::string& name, std::string_view beginning, boo
   }
   if (possible.empty()) return ',';
   // Lines that differ are for the caller to complain about, with the delimiter that the header must have.
-  const std::string& found = equal.empty() ? possible : equal;
+  std::string& found = equal.empty() ? possible : equal;
+  if (found.size() > 1) std::erase(found, decimal);
   if (found.size() == 1) return found[0];
   fail(ErrorKind::data,
        "{}:1: {} and {} can both stand between the columns; pass --delimiter=, or --delimiter=';' or --delimiter=tab",

@@ -15,18 +15,19 @@ constexpr size_t kReadBytes = 1 << 18;
 
 }  // namespace
 
-CsvReader::CsvReader(const std::string& path, char delimiter)
+CsvReader::CsvReader(const std::string& path, char delimiter, char decimal)
     : name_(path), source_(open_text_source(path, /*hash=*/true)), delimiter_(delimiter) {
-  begin_file();
+  begin_file(decimal);
 }
 
-void CsvReader::begin_file() {
+void CsvReader::begin_file(char decimal) {
   while (buffer_.size() < kReadBytes && refill(kReadBytes)) {
   }
   refuse_foreign_text(name_, buffer_);
   refuse_nul(name_, buffer_, 0, "");
   if (buffer_.starts_with(kByteOrderMark)) next_ = kByteOrderMark.size();
-  if (delimiter_ == '\0') delimiter_ = find_csv_delimiter(name_, std::string_view(buffer_).substr(next_), ended_);
+  if (delimiter_ == '\0')
+    delimiter_ = find_csv_delimiter(name_, std::string_view(buffer_).substr(next_), ended_, decimal);
 }
 
 bool CsvReader::refill(size_t bytes) {

@@ -19,9 +19,9 @@ inline constexpr size_t kMostCsvColumns = 65'536;
 
 class CsvReader {
  public:
-  // '\0': the delimiter is found out among comma, semicolon and tab from the first lines. Error{data} when it cannot
-  // be, and for a file that is no text.
-  CsvReader(const std::string& path, char delimiter);
+  // '\0': the delimiter is found out among comma, semicolon and tab from the first lines (`decimal`: the mark of
+  // numbers). Error{data} when it cannot be, and for a file that is no text.
+  CsvReader(const std::string& path, char delimiter, char decimal = '.');
 
   // Goes to the next record: false at the end. Error{data} with line and column for quotes that are not closed or have
   // text behind them, CR as line end, NUL bytes, and for records beyond the limits above.
@@ -45,7 +45,7 @@ class CsvReader {
   };
   enum class Scan : uint8_t { done, short_of_data };
 
-  void begin_file();
+  void begin_file(char decimal);
   bool refill(size_t bytes);
   Scan scan_record();
   Scan scan_cell(size_t& at, Field& field) const;

@@ -18,7 +18,8 @@ constexpr const char* kClockAdvice =
 
 // Forms that are offered to the user, and never taken without being asked for: another form could fit as well.
 std::vector<std::string> candidate_formats() {
-  std::vector<std::string> dates = {"%Y%m%d", "%Y.%m.%d", "%Y %m %d", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d %Y"};
+  std::vector<std::string> dates = {"%Y-%m-%d", "%Y/%m/%d", "%Y%m%d",   "%Y.%m.%d", "%Y %m %d",
+                                    "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d %Y"};
   for (const char* form : {"%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y", "%y/%m/%d"}) {
     for (const char separator : {'/', '.', '-'}) {
       dates.emplace_back(form);
@@ -28,7 +29,8 @@ std::vector<std::string> candidate_formats() {
   std::vector<std::string> all = {"%Y",           "%Y%m",        "%Y%m%d%H", "%Y%m%d%H%M",
                                   "%Y%m%d%H%M%S", "%Y-%m-%d %H", "epoch-s",  "epoch-ms"};
   for (const std::string& date : dates) {
-    for (const char* time : {"", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M", "T%H:%M:%S"})
+    for (const char* time :
+         {"", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p"})
       all.push_back(date + time);
   }
   return all;

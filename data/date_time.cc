@@ -18,7 +18,7 @@ constexpr int64_t kSecond = 1'000'000'000, kMinute = 60 * kSecond, kHour = 60 * 
 constexpr int kFractionDigits = 9;
 constexpr int kLargestOffsetHours = 15;
 constexpr std::string_view kMonths = "janfebmaraprmayjunjulaugsepoctnovdec";
-constexpr std::string_view kDirectives = "YymdHMSfzb";
+constexpr std::string_view kDirectives = "YymdHIpMSfzb";
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -27,6 +27,7 @@ struct Fields {
   int year = 0, month = 1, day = 1, hour = 0, minute = 0, second = 0;
   int64_t fraction_ns = 0;
   std::optional<int64_t> offset_ns;
+  std::optional<bool> afternoon;  // the hour is one of twelve
 };
 
 std::optional<DateReading> reading_of(const Fields& f) {
@@ -34,8 +35,10 @@ std::optional<DateReading> reading_of(const Fields& f) {
                                     chrono::day{static_cast<unsigned>(f.day)}};
   if (f.year < kFirstYear || f.year > kLastYear || !date.ok()) return std::nullopt;
   if (f.hour > 23 || f.minute > 59 || f.second > 59) return std::nullopt;
+  if (f.afternoon && (f.hour < 1 || f.hour > 12)) return std::nullopt;
+  const int hour = f.afternoon ? f.hour % 12 + (*f.afternoon ? 12 : 0) : f.hour;
   const int64_t days = chrono::sys_days(date).time_since_epoch().count();
-  const int64_t wall = days * kDay + f.hour * kHour + f.minute * kMinute + f.second * kSecond + f.fraction_ns;
+  const int64_t wall = days * kDay + hour * kHour + f.minute * kMinute + f.second * kSecond + f.fraction_ns;
   return DateReading{.ns = wall - f.offset_ns.value_or(0), .has_offset = f.offset_ns.has_value()};
 }
 
@@ -86,10 +89,16 @@ class Scanner {
     return true;
   }
 
+  bool half_of_day(std::optional<bool>& afternoon) {
+    const std::string name = lower(2);
+    if (name != "am" && name != "pm") return false;
+    afternoon = name == "pm";
+    text_.remove_prefix(2);
+    return true;
+  }
+
   bool month_name(int& month) {
-    std::string name(text_.substr(0, 3));
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    const std::string name = lower(3);
     const size_t at = kMonths.find(name);
     if (name.size() != 3 || at == std::string_view::npos || at % 3 != 0) return false;
     month = static_cast<int>(at / 3) + 1;
@@ -98,6 +107,13 @@ class Scanner {
   }
 
  private:
+  std::string lower(size_t length) const {
+    std::string text(text_.substr(0, length));
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    return text;
+  }
+
   size_t count_digits(size_t most) const {
     size_t digits = 0;
     while (digits < std::min(most, text_.size()) && is_digit(text_[digits])) ++digits;
@@ -165,11 +181,12 @@ bool digits_between(std::string_view text, size_t least, size_t most) {
 
 [[noreturn]] void refuse(const std::string& text, const std::string& why) {
   fail(ErrorKind::usage,
-       "--date-format={}: {}; write %Y %y %m %d %H %M %S %f %z %b and what stands between them, epoch-s or epoch-ms",
+       "--date-format={}: {}; write %Y %y %m %d %H %I %p %M %S %f %z %b and what stands between them, epoch-s or "
+       "epoch-ms",
        text, why);
 }
 
-bool is_number(char directive) { return directive != '\0' && directive != 'z' && directive != 'b'; }
+bool is_number(char directive) { return directive != '\0' && directive != 'z' && directive != 'b' && directive != 'p'; }
 
 int full_year(int two_digits) { return two_digits + (two_digits >= 69 ? 1900 : 2000); }
 
@@ -211,12 +228,14 @@ DateFormat DateFormat::parse(const std::string& text) {
       refuse(text, directive == '\0' ? "it ends with %" : fmt::format("%{} is not understood", directive));
     }
     // Two ways to say one thing count as the same.
-    const char what = directive == 'y' ? 'Y' : directive == 'b' ? 'm' : directive;
+    const char what = directive == 'y' ? 'Y' : directive == 'b' ? 'm' : directive == 'I' ? 'H' : directive;
     if (seen.find(what) != std::string::npos) refuse(text, fmt::format("%{} stands there twice", directive));
     seen += what;
     format.parts_.push_back({.directive = directive, .literal = '\0', .fixed = false});
   }
   if (seen.find('Y') == std::string::npos) refuse(text, "there is no year");
+  const auto has = [&](const char* part) { return text.find(part) != std::string::npos; };
+  if (has("%I") != has("%p")) refuse(text, "%I and %p (AM, PM) belong together");
   for (size_t i = 0; i + 1 < format.parts_.size(); ++i) {
     Part &one = format.parts_[i], &next = format.parts_[i + 1];
     if (is_number(one.directive) && is_number(next.directive)) one.fixed = next.fixed = true;
@@ -251,6 +270,10 @@ std::optional<DateReading> DateFormat::read(std::string_view text) const {
       case 'd':
         fits = scanner.number(least, 2, f.day);
         break;
+      case 'p':
+        fits = scanner.half_of_day(f.afternoon);
+        break;
+      case 'I':
       case 'H':
         fits = scanner.number(least, 2, f.hour);
         break;

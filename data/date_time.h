@@ -32,11 +32,13 @@ std::optional<DateReading> read_date(DateForm form, std::string_view text);
 
 // A form that a user states.
 //   %Y four digits; %m %d %H %M %S one or two, two where another number follows or precedes; %y 69..99 = 1969..1999,
-//   00..68 = 2000..2068; %f up to nine decimals; %b Jan .. Dec in any case; %z Z, +02, +0200, +02:00; %% a percent sign
+//   00..68 = 2000..2068; %f up to nine decimals; %b Jan .. Dec in any case; %z Z, +02, +0200, +02:00; %I 1 .. 12 with
+//   %p AM or PM in any case; %% a percent sign
 //   epoch-s, epoch-ms: any whole number, with a fraction or without
 class DateFormat {
  public:
-  // Error{usage} for anything else, for a part that is there twice, and for a form without a year.
+  // Error{usage} for anything else, for a part that is there twice, for a form without a year,
+  // and for %I without %p.
   static DateFormat parse(const std::string& text);
 
   std::optional<DateReading> read(std::string_view text) const;

@@ -36,7 +36,7 @@ struct SeriesCsvOptions {
   std::vector<std::string> statics;       // columns with one number per series
   std::vector<std::string> drop;          // columns that are left out
   std::vector<std::string> units;         // "channel=unit"
-  std::string date_format;                // %Y %y %m %d %H %M %S %f %z %b, or "epoch-s", "epoch-ms"; "" = found out
+  std::string date_format;                // date_time.h says what it may hold; "" = found out
   std::string timezone;                   // IANA name of the zone of dates without offset; "" = UTC
   std::string frequency = "auto";         // "15min", "1h", "1d", "1M" ...
   char delimiter = '\0';                  // found out among , ; and tab

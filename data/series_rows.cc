@@ -53,11 +53,7 @@ class RowReader {
 
   void read_file(const std::string& input) {
     table_.files.push_back(input);
-    CsvReader reader(input, options_.delimiter);
-    if (reader.delimiter() == options_.decimal) {
-      fail(ErrorKind::usage, "{}: --decimal={} is also what stands between the columns; pass --delimiter=';'", input,
-           options_.decimal);
-    }
+    CsvReader reader(input, options_.delimiter, options_.decimal);
     std::vector<std::string> names = read_header(reader, table_.warnings);
     const bool any = reader.next();
     if (first_file()) {

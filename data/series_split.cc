@@ -18,7 +18,7 @@ namespace {
 constexpr std::array<const char*, 3> kNames = {"train", "valid", "test"};
 constexpr std::string_view kDates = "dates:", kRows = "rows:";
 constexpr int64_t kHour = 3'600'000'000'000;
-constexpr std::array<int64_t, 3> kEttDays = {12 * 30, 4 * 30, 4 * 30};
+constexpr std::array<int64_t, 3> kEttDays = {360, 120, 120};  // months of 30 days
 
 [[noreturn]] void refuse(const std::string& rule, const std::string& why) {
   fail(ErrorKind::usage,
@@ -84,8 +84,8 @@ void split_ett(const std::string& rule, int64_t rows_of_hour, SeriesTable& table
     fail(ErrorKind::data, "--split={}: this is for rows every {}, and these are every {}; use rows:TRAIN/VALID/TEST",
          rule, to_string(expected), to_string(table.frequency));
   }
-  std::vector<int64_t> rows;
-  for (const int64_t days : kEttDays) rows.push_back(days * 24 * rows_of_hour);
+  std::vector<int64_t> rows(kEttDays.begin(), kEttDays.end());
+  for (int64_t& count : rows) count *= 24 * rows_of_hour;
   split_rows(rule, rows, table);
 }
 
@@ -93,6 +93,7 @@ std::vector<int64_t> parse_dates(const std::string& rule) {
   const std::vector<std::string> parts = cut(std::string_view(rule).substr(kDates.size()), '/');
   if (parts.size() != 2 && parts.size() != 3) refuse(rule, "two or three dates are needed");
   std::vector<int64_t> dates;
+  dates.reserve(parts.size());
   for (const std::string& part : parts) {
     const std::optional<DateReading> date = read_date(DateForm::iso, part);
     if (!date) refuse(rule, fmt::format("'{}' is no date like 2020-01-31 or 2020-01-31T12:00", part));

@@ -21,6 +21,17 @@ constexpr size_t kSuspectCount = std::size(kSuspects);
 constexpr float kNearestSuspect = 99.0F;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// As it is typed: in quotes where a shell needs them, commas as a list of names needs them.
+std::string typed(const std::string& name) {
+  std::string text;
+  for (const char c : name) text += c == ',' ? std::string("\\,") : std::string(1, c);
+  const auto plain = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' ||
+           c == '-';
+  };
+  return std::all_of(text.begin(), text.end(), plain) ? text : fmt::format("'{}'", text);
+}
+
 struct ChannelValues {
   float low = kInfinity, high = -kInfinity;              // of all
   float other_low = kInfinity, other_high = -kInfinity;  // of those that are no suspects
@@ -76,15 +87,15 @@ std::vector<std::string> value_warnings(const SeriesTable& table) {
     if (values.constant()) {
       warnings.push_back(
           fmt::format("channel {0}: constant, {1} in all {2} rows: its standard deviation 0 counts as 1; "
-                      "--drop='{0}' leaves it out",
-                      name, values.low, with_commas(values.count)));
+                      "--drop={3} leaves it out",
+                      name, values.low, with_commas(values.count), typed(name)));
     }
     for (size_t i = 0; i < kSuspectCount; ++i) {
       if (!values.suspicious(i)) continue;
-      warnings.push_back(
-          fmt::format("channel {0}: {1} stands there {2} times, all other values lie between {3} and {4}; "
-                      "if it means 'not measured', pass --sentinel={1}:{0} with --missing=mask or ffill",
-                      name, kSuspects[i], with_commas(values.suspects[i]), values.other_low, values.other_high));
+      warnings.push_back(fmt::format(
+          "channel {0}: {1} stands there {2} times, all other values lie between {3} and {4}; "
+          "if it means 'not measured', pass --sentinel={1}:{5} with --missing=mask or ffill",
+          name, kSuspects[i], with_commas(values.suspects[i]), values.other_low, values.other_high, typed(name)));
     }
   }
   return warnings;

@@ -63,6 +63,13 @@ TEST_F(CsvReaderTest, TheDelimiterIsTheOneThatIsEquallyOften) {
   EXPECT_CONTAINS(refused("d;a, b\n1;2,5\n"), "t.csv:1: a comma and a semicolon can both stand between the columns");
 }
 
+TEST_F(CsvReaderTest, ADecimalCommaIsNoDelimiterBesideAnother) {
+  CsvReader reader(scratch_.write("t.csv", "d;a, b\n1;2,5\n"), '\0', ',');
+  EXPECT_EQ(reader.delimiter(), ';');
+  CsvReader quoted(scratch_.write("t.csv", "d,a\n1,\"2,5\"\n"), '\0', ',');
+  EXPECT_EQ(quoted.delimiter(), ',');
+}
+
 TEST_F(CsvReaderTest, PlacesCountLinesInsideQuotes) {
   CsvReader reader(scratch_.write("t.csv", "a,b\n\"x\"\"\n\ny\",2\n3,4\n"), ',');
   ASSERT_TRUE(reader.next() && reader.next());

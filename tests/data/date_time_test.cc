@@ -119,13 +119,18 @@ TEST(DateTime, StatedForms) {
   EXPECT_EQ(ns_of(read("epoch-s", "12.5")), 12 * kSecond + kSecond / 2);
   EXPECT_EQ(ns_of(read("epoch-s", "-0.5")), -kSecond / 2);
   EXPECT_EQ(ns_of(read("epoch-ms", "-1")), -1'000'000);
+  EXPECT_EQ(ns_of(read("%m/%d/%Y %I:%M %p", "2/1/2020 12:05 AM")), at(2020, 2, 1, 0, 5));
+  EXPECT_EQ(ns_of(read("%m/%d/%Y %I:%M %p", "2/1/2020 12:05 pm")), at(2020, 2, 1, 12, 5));
+  EXPECT_EQ(ns_of(read("%m/%d/%Y %I:%M %p", "2/1/2020 1:05 PM")), at(2020, 2, 1, 13, 5));
+  EXPECT_FALSE(read("%m/%d/%Y %I:%M %p", "2/1/2020 13:05 PM"));
+  EXPECT_FALSE(read("%m/%d/%Y %I:%M %p", "2/1/2020 0:05 AM"));
   EXPECT_FALSE(read("%d.%m.%Y", "31.02.2020"));
   EXPECT_FALSE(read("%Y%m%d", "2020111"));  // 1 November or 11 January
   EXPECT_FALSE(read("%d %b %Y", "01 anf 2020"));
   EXPECT_FALSE(read("%Y", "2020 "));
   EXPECT_FALSE(read("epoch-s", "99999999999999999999"));
   EXPECT_FALSE(read("epoch-ms", "9223372036854775807"));
-  for (const char* bad : {"%Q", "%", "%Y%", "%Y %y", "%m %b %Y", "%d.%m", "", "epoch"}) {
+  for (const char* bad : {"%Q", "%", "%Y%", "%Y %y", "%m %b %Y", "%d.%m", "", "epoch", "%Y %I", "%Y %H %p"}) {
     EXPECT_CONTAINS(error_of(ErrorKind::usage, [&] { DateFormat::parse(bad); }), "--date-format=") << bad;
   }
 }
@@ -302,6 +307,8 @@ TEST(DateColumns, AmbiguousFormsAreNeverGuessed) {
   EXPECT_CONTAINS(problems_of({"1990", "1991"}), "--date-format='%Y' fits all 2 rows");
   EXPECT_CONTAINS(problems_of({"31.01.2020", "31.02.2020"}),
                   "'%d.%m.%Y' fits 1 of 2 rows, not '31.02.2020' (f.csv:3:1)");
+  EXPECT_CONTAINS(problems_of({"2016-7-1 0:00"}), "--date-format='%Y-%m-%d %H:%M' fits all 1 rows");
+  EXPECT_CONTAINS(problems_of({"1/31/2020 1:00 PM"}), "--date-format='%m/%d/%Y %I:%M %p' fits all 1 rows");
   // Digits that are a time of day as well as seconds.
   EXPECT_CONTAINS(problems_of({"2020013100", "2020013101"}), "pass --date-format=epoch-s or --date-format=%Y%m%d%H");
   EXPECT_EQ(problems_of({"1467331200", "1467334800"}), "");

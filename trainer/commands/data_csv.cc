@@ -65,7 +65,7 @@ CommandTable csv_table() {
       ("duplicates", text("error"), "rows with equal times: error, first, last or mean")                           //
       ("sort", po::bool_switch(), "put rows into the order of time")                                               //
       ("date-format", text(""),
-       "%Y %y %m %d %H %M %S %f %z %b and what stands between them, epoch-s or epoch-ms; without it ISO-8601, "
+       "%Y %y %m %d %H %I %p %M %S %f %z %b and what stands between them, epoch-s or epoch-ms; without it ISO-8601, "
        "2016/7/1 0:00, and seconds or milliseconds since 1970 are recognised")                       //
       ("timezone", text(""), "zone of dates without an offset, like Europe/Berlin; without it UTC")  //
       ("decimal", text("."), "the decimal mark: . or ,")                                             //
