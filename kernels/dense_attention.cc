@@ -160,15 +160,15 @@ void backward_cuda(const Call& c, const Tensor& dout, const Tensor& dscores, con
 
 }  // namespace
 
-DenseAttention dense_attention(Tape& tape, const Var& q, const Var& k, const Var& v, const Var& previous,
-                               const DenseAttentionOptions& options) {
+DenseAttentionResult dense_attention(Tape& tape, const Var& q, const Var& k, const Var& v, const Var& previous,
+                                     const DenseAttentionOptions& options) {
   Call call = make_call(q.value(), k.value(), v.value(), previous.defined() ? previous.value() : Tensor(), options);
   Tensor out = Tensor::empty({call.q.rows(), call.q.cols()}, call.q.dtype());
   call.statistics = Tensor::empty({call.batch, call.heads, call.queries, 2});
   const bool keep = options.scores || (!call.on_cpu() && tape.recording());
   if (keep) call.scores = Tensor::empty(call.pairs());
   forward(call, out);
-  DenseAttention result;
+  DenseAttentionResult result;
   result.out = tape.variable(std::move(out), {q, k, v, previous});
   if (options.scores) result.scores = tape.variable(call.scores, {q, k, previous});
   std::vector<Var> outs = {result.out};

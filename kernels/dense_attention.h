@@ -28,12 +28,12 @@ struct DenseAttentionOptions {
   bool scores = true;               // whether S is wanted; ask only where it has a consumer
 };
 
-struct DenseAttention {
+struct DenseAttentionResult {
   Var out;
   Var scores;  // undefined unless asked for
 };
 
-DenseAttention dense_attention(Tape& tape, const Var& q, const Var& k, const Var& v, const Var& previous,
-                               const DenseAttentionOptions& options);
+DenseAttentionResult dense_attention(Tape& tape, const Var& q, const Var& k, const Var& v, const Var& previous,
+                                     const DenseAttentionOptions& options);
 
 }  // namespace farsight

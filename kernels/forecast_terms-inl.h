@@ -25,14 +25,19 @@ FARSIGHT_TERM Softplus softplus(double x) {
 // log gamma(a) - log gamma(a + 1/2) and its derivative, a > 0. Stirling's series of both, subtracted term by term: from
 // a = 8 on six terms leave an error below 3e-14; smaller a are shifted there by gamma(a + 1) = a gamma(a).
 // Source: Abramowitz & Stegun 1964, 6.1.15, 6.1.40, 6.3.18.
+// The value is log(square) / 2 - series, so that a caller can take its logarithm together with others.
 struct GammaRatio {
-  double value, slope;
+  double square, series, slope;
 };
 FARSIGHT_TERM GammaRatio log_gamma_ratio(double a) {
-  double product = 1.0, slope = 0.0;
+  // gamma(a + n + 1/2) / gamma(a + n) divided by that of a, and the sum of -1/2 / (a (a + 1/2)), as fractions.
+  double up = 1.0, down = 1.0, numerator = 0.0, denominator = 1.0;
   for (; a < 8.0; a += 1.0) {
-    product *= (a + 0.5) / a;
-    slope -= 0.5 / (a * (a + 0.5));
+    const double product = a * (a + 0.5);
+    up *= a + 0.5;
+    down *= a;
+    numerator = numerator * product - 0.5 * denominator;
+    denominator *= product;
   }
   const double x = 1.0 / a, s = x * x;
   constexpr double c1 = -1.0 / 8.0, c3 = 1.0 / 192.0, c5 = -1.0 / 640.0, c7 = 17.0 / 14336.0, c9 = -31.0 / 18432.0,
@@ -40,7 +45,8 @@ FARSIGHT_TERM GammaRatio log_gamma_ratio(double a) {
   const double series = x * (c1 + s * (c3 + s * (c5 + s * (c7 + s * (c9 + s * c11)))));
   const double derivative =
       s * (c1 + s * (3.0 * c3 + s * (5.0 * c5 + s * (7.0 * c7 + s * (9.0 * c9 + s * 11.0 * c11)))));
-  return {0.5 * log(product * product * x) - series, slope - 0.5 * x + derivative};
+  const double ratio = up / down;
+  return {ratio * ratio * x, series, numerator / denominator - 0.5 * x + derivative};
 }
 
 // How the outputs of a row become numbers in the units of the targets: location (raw - beta) slope + mean, widths times
@@ -55,15 +61,16 @@ struct Density {
   double value, location, width, freedom;
 };
 FARSIGHT_TERM Density normal_density(double u, double width) {
-  const double z = u / width;
-  return {0.91893853320467274178 + log(width) + 0.5 * z * z, -z / width, (1.0 - z * z) / width, 0.0};
+  const double inverse = 1.0 / width, z = u * inverse;
+  return {0.91893853320467274178 + log(width) + 0.5 * z * z, -z * inverse, (1.0 - z * z) * inverse, 0.0};
 }
 FARSIGHT_TERM Density student_density(double u, double width, double nu) {
-  const double z = u / width, t = z * z / nu;
+  const double inverse = 1.0 / width, z = u * inverse, share = 1.0 / nu, tail = 1.0 + z * z * share;
   const GammaRatio ratio = log_gamma_ratio(0.5 * nu);
-  const double tail = log(1.0 + t), pull = (nu + 1.0) * z / (nu * (1.0 + t));
-  return {ratio.value + 0.5 * log(3.14159265358979323846 * nu) + log(width) + 0.5 * (nu + 1.0) * tail, -pull / width,
-          (1.0 - pull * z) / width, 0.5 * (ratio.slope + 1.0 / nu + tail - pull * z / nu)};
+  const double log_tail = log(tail), pull = (nu + 1.0) * z * share / tail;
+  const double scale = 0.5 * log(3.14159265358979323846 * nu * ratio.square * width * width) - ratio.series;
+  return {scale + 0.5 * (nu + 1.0) * log_tail, -pull * inverse, (1.0 - pull * z) * inverse,
+          0.5 * (ratio.slope + share + log_tail - pull * z * share)};
 }
 
 // What a row adds up: losses and errors of the point forecast, and derivatives with respect to locations (weighted with
@@ -169,29 +176,29 @@ FARSIGHT_TERM void add_exponent(LogSum& s, double x) {
 }
 FARSIGHT_TERM double value_of(const LogSum& s) { return s.largest + log(s.sum); }
 
-// -log sum_k w_k p_k, w = softmax of the weights. Components are computed again for their derivatives.
+// -log sum_k w_k p_k, w = softmax of the weights.
 template <class Read, class Write>
 FARSIGHT_TERM void mixture_element(const ForecastTerms& terms, const Undo& undo, double y, bool gradient,
                                    const Read& read, const Write& write, RowSums& sums) {
+  Component components[kMaxMixtureComponents];
   LogSum weights, joint;
   for (int k = 0, at = 0; k < terms.count; at += outputs_of(terms.components[k++])) add_exponent(weights, read(at));
   const double all = value_of(weights);
   double error = 0.0;
   for (int k = 0, at = 0; k < terms.count; at += outputs_of(terms.components[k++])) {
-    const Component c = component_of(terms.components[k], terms.scales[k], undo, y, at + 1, read);
+    components[k] = component_of(terms.components[k], terms.scales[k], undo, y, at + 1, read);
     const double log_weight = read(at) - all;
-    add_exponent(joint, log_weight - c.density.value);
-    error += exp(log_weight) * c.u;
+    add_exponent(joint, log_weight - components[k].density.value);
+    error += exp(log_weight) * components[k].u;
   }
   const double log_density = value_of(joint);
   add_point(-log_density, error, sums);
   if (!gradient) return;
   for (int k = 0, at = 0; k < terms.count; at += outputs_of(terms.components[k++])) {
-    const Component c = component_of(terms.components[k], terms.scales[k], undo, y, at + 1, read);
     const double log_weight = read(at) - all;
-    const double share = exp(log_weight - c.density.value - log_density);
+    const double share = exp(log_weight - components[k].density.value - log_density);
     write(at, exp(log_weight) - share);
-    write_component(terms.components[k], c, share, undo, at + 1, sums, write);
+    write_component(terms.components[k], components[k], share, undo, at + 1, sums, write);
   }
 }
 

@@ -291,7 +291,7 @@ void add_attention(Cases& cases, const Sizes& n) {
                    bytes(5.0 * weights + 11.0 * rows, 1.0),
                    [=] {
                      Tape tape;
-                     const DenseAttention a = layer(tape, true);
+                     const DenseAttentionResult a = layer(tape, true);
                      const Var root = tape.variable(Tensor::zeros({1}), {a.out});
                      tape.record(root, {}, [=] {
                        a.out.adopt_gradient(dout);

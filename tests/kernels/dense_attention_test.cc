@@ -9,8 +9,8 @@ namespace {
 
 using namespace farsight::testing;
 
-class DenseAttentionOp : public OnEveryTarget {};
-INSTANTIATE_TEST_SUITE_P(Targets, DenseAttentionOp, ::testing::ValuesIn(targets()), target_name);
+class DenseAttention : public OnEveryTarget {};
+INSTANTIATE_TEST_SUITE_P(Targets, DenseAttention, ::testing::ValuesIn(targets()), target_name);
 
 struct Size {
   int64_t batch, heads, queries, keys, width;
@@ -77,10 +77,10 @@ Var rows_input(Tape& tape, const Vec& v, int64_t rows, int64_t margin = 0) {
   return tape.input(to_tensor(v, {rows, static_cast<int64_t>(v.size()) / rows}, margin), true);
 }
 
-TEST_P(DenseAttentionOp, ValuesAndGradientsEqualFp64Oracle) {
+TEST_P(DenseAttention, ValuesAndGradientsEqualFp64Oracle) {
   int64_t margin = 0;
   for (const Size& n :
-       {Size{2, 2, 5, 5, 4}, Size{1, 3, 7, 19, 5}, Size{2, 1, 1, 3, 1}, Size{1, 1, 70, 18, 3}, Size{2, 2, 2, 33, 8}}) {
+       {Size{2, 2, 5, 5, 4}, Size{1, 3, 7, 19, 5}, Size{2, 1, 1, 3, 1}, Size{1, 1, 66, 5, 2}, Size{1, 2, 2, 33, 8}}) {
     SCOPED_TRACE(n.keys);
     const Operands o(n);
     const double scale = 1.0 / std::sqrt(static_cast<double>(n.width));
@@ -91,7 +91,7 @@ TEST_P(DenseAttentionOp, ValuesAndGradientsEqualFp64Oracle) {
       const Var q = rows_input(tape, o.q, n.batch * n.queries, margin);
       const Var k = rows_input(tape, o.k, n.batch * n.keys, margin), v = rows_input(tape, o.v, n.batch * n.keys);
       const Var previous = tape.input(to_data(o.previous, pairs), true);
-      const DenseAttention a =
+      const DenseAttentionResult a =
           dense_attention(tape, q, k, v, previous, {n.batch, n.heads, std::nullopt, /*scores=*/wanted});
       const Expected e = oracle(n, scale, o.q, o.k, o.v, o.previous);
       expect_close(to_vec(a.out.value()), e.out, 2e-6, "out");
@@ -111,7 +111,7 @@ TEST_P(DenseAttentionOp, ValuesAndGradientsEqualFp64Oracle) {
 
 // Two layers as a model has them: parts of one projection, the first without scores before it, the second the last to
 // use them.
-TEST_P(DenseAttentionOp, ResidualScoresOfTwoLayersCarryGradients) {
+TEST_P(DenseAttention, ResidualScoresOfTwoLayersCarryGradients) {
   const Size n{2, 2, 6, 6, 3};
   const int64_t rows = 12, columns = 6;
   const Vec first = random_vec(1, rows * 3 * columns), second = random_vec(2, rows * 3 * columns);
@@ -133,8 +133,9 @@ TEST_P(DenseAttentionOp, ResidualScoresOfTwoLayersCarryGradients) {
   const Var a = rows_input(tape, first, rows), b = rows_input(tape, second, rows);
   const std::vector<Var> p1 = tape.split_last(a, {columns, columns, columns});
   const std::vector<Var> p2 = tape.split_last(b, {columns, columns, columns});
-  const DenseAttention one = dense_attention(tape, p1[0], p1[1], p1[2], Var(), {2, 2, 0.5F});
-  const DenseAttention two = dense_attention(tape, p2[0], p2[1], p2[2], one.scores, {2, 2, 0.25F, /*scores=*/false});
+  const DenseAttentionResult one = dense_attention(tape, p1[0], p1[1], p1[2], Var(), {2, 2, 0.5F});
+  const DenseAttentionResult two =
+      dense_attention(tape, p2[0], p2[1], p2[2], one.scores, {2, 2, 0.25F, /*scores=*/false});
   tape.backward(weighted_sum(tape, {one.out, two.out}, {d1, d2}));
   expect_close(to_vec(a.grad()), numeric_gradient([&](const Vec& v) { return loss(v, second); }, first), 1e-5, "first");
   expect_close(to_vec(b.grad()), numeric_gradient([&](const Vec& v) { return loss(first, v); }, second), 1e-5,
@@ -142,7 +143,7 @@ TEST_P(DenseAttentionOp, ResidualScoresOfTwoLayersCarryGradients) {
 }
 
 // Consumers of the same scores add up, and operands that are not trained have no gradient.
-TEST_P(DenseAttentionOp, GradientsAreAddedToWhatIsThere) {
+TEST_P(DenseAttention, GradientsAreAddedToWhatIsThere) {
   const Size n{1, 2, 4, 9, 4};
   const Operands o(n);
   const Vec dout = random_vec(5, n.q_numel()), dp = random_vec(6, n.pairs());
@@ -150,8 +151,8 @@ TEST_P(DenseAttentionOp, GradientsAreAddedToWhatIsThere) {
   const Var q = rows_input(tape, o.q, n.queries), k = rows_input(tape, o.k, n.keys);
   const Var v = tape.input(to_tensor(o.v, {n.keys, n.heads * n.width}));
   const Var previous = tape.input(to_data(o.previous, {1, 2, 4, 9}), true);
-  const DenseAttention a = dense_attention(tape, q, k, v, previous, {1, 2, 1.0F, /*scores=*/true});
-  const DenseAttention b = dense_attention(tape, q, k, v, previous, {1, 2, 1.0F, /*scores=*/false});
+  const DenseAttentionResult a = dense_attention(tape, q, k, v, previous, {1, 2, 1.0F, /*scores=*/true});
+  const DenseAttentionResult b = dense_attention(tape, q, k, v, previous, {1, 2, 1.0F, /*scores=*/false});
   tape.backward(weighted_sum(tape, {a.out, b.out, previous}, {dout, dout, dp}));
   const auto twice = [](Vec x) {
     for (auto& e : x) e *= 2.0;
@@ -165,7 +166,7 @@ TEST_P(DenseAttentionOp, GradientsAreAddedToWhatIsThere) {
   EXPECT_FALSE(v.has_grad());
 }
 
-TEST_P(DenseAttentionOp, LargeScoresDoNotOverflow) {
+TEST_P(DenseAttention, LargeScoresDoNotOverflow) {
   const Vec q = {40.0, -40.0}, k = {30.0, 1.0, -30.0}, v = {1.0, 2.0, 4.0};
   Tape tape(/*recording=*/false);
   const Var out = dense_attention(tape, tape.input(to_tensor(q, {2, 1})), tape.input(to_tensor(k, {3, 1})),
@@ -174,7 +175,7 @@ TEST_P(DenseAttentionOp, LargeScoresDoNotOverflow) {
   expect_close(to_vec(out.value()), {1.0, 4.0}, 1e-6, "out");
 }
 
-TEST_P(DenseAttentionOp, BitsDoNotDependOnTheThreadCount) {
+TEST_P(DenseAttention, BitsDoNotDependOnTheThreadCount) {
   const Size n{9, 3, 42, 42, 4};
   const Operands o(n);
   const Vec dout = random_vec(5, n.q_numel());
@@ -182,7 +183,7 @@ TEST_P(DenseAttentionOp, BitsDoNotDependOnTheThreadCount) {
     Tape tape;
     const Var q = rows_input(tape, o.q, 9 * 42), k = rows_input(tape, o.k, 9 * 42), v = rows_input(tape, o.v, 9 * 42);
     const Var previous = tape.input(to_data(o.previous, {9, 3, 42, 42}), true);
-    const DenseAttention a = dense_attention(tape, q, k, v, previous, {9, 3});
+    const DenseAttentionResult a = dense_attention(tape, q, k, v, previous, {9, 3});
     const Vec out = to_vec(a.out.value()), scores = to_vec(a.scores.value());
     tape.backward(weighted_sum(tape, {a.out}, {dout}));
     return std::vector<Vec>{out, scores, to_vec(q.grad()), to_vec(k.grad()), to_vec(v.grad()), to_vec(previous.grad())};
