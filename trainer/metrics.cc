@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* kCsvHeader =
     "step,split,loss,grad_norm,lr,tokens,tokens_per_s,flops_per_s,fraction_of_ceiling,memory_peak,data_wait_ms,"
-    "comm_exposed_ms,checkpoint_stall_ms,entropy,bits_per_byte,checkpoint_failed\n";
+    "comm_exposed_ms,checkpoint_stall_ms,entropy,bits_per_byte,mse,mae,checkpoint_failed\n";
 
 void put(nlohmann::ordered_json& line, const char* key, const std::optional<double>& value) {
   if (!value) return;
@@ -48,6 +48,8 @@ std::string json_line(const StepMetrics& m) {
   put(line, "checkpoint_stall_ms", m.checkpoint_stall_ms);
   put(line, "entropy", m.entropy);
   put(line, "bits_per_byte", m.bits_per_byte);
+  put(line, "mse", m.mse);
+  put(line, "mae", m.mae);
   if (!m.checkpoint_failed.empty()) line["checkpoint_failed"] = m.checkpoint_failed;
   return line.dump() + "\n";
 }
@@ -55,10 +57,10 @@ std::string json_line(const StepMetrics& m) {
 std::string csv_line(const StepMetrics& m) {
   std::string failed = m.checkpoint_failed;
   std::replace(failed.begin(), failed.end(), '"', '\'');
-  return fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", m.step, m.split, m.loss, cell(m.grad_norm),
+  return fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", m.step, m.split, m.loss, cell(m.grad_norm),
                      cell(m.lr), m.tokens, cell(m.tokens_per_s), cell(m.flops_per_s), cell(m.fraction_of_ceiling),
                      m.memory_peak, cell(m.data_wait_ms), cell(m.comm_exposed_ms), cell(m.checkpoint_stall_ms),
-                     cell(m.entropy), cell(m.bits_per_byte), failed.empty() ? "" : "\"" + failed + "\"");
+                     cell(m.entropy), cell(m.bits_per_byte), cell(m.mse), cell(m.mae), failed.empty() ? "" : "\"" + failed + "\"");
 }
 
 int64_t step_of_json(const std::string& line) {

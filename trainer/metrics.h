@@ -14,11 +14,11 @@ namespace farsight {
 struct StepMetrics {
   int64_t step = 0;             // steps done
   std::string split = "train";  // train | valid | test
-  double loss = 0.0;            // nats per target
+  double loss = 0.0;            // per target: nats, or what loss.kind says; mse, mae: of point forecasts, normalised
   // Per step: data_wait_ms until the batch was there, comm_exposed_ms in which this rank waited for the others
   // (transfers that no arithmetic covered, and slower ranks).
   std::optional<double> grad_norm, lr, tokens_per_s, flops_per_s, fraction_of_ceiling, data_wait_ms, comm_exposed_ms,
-      checkpoint_stall_ms, entropy, bits_per_byte;
+      checkpoint_stall_ms, entropy, bits_per_byte, mse, mae;
   int64_t tokens = 0;             // seen so far
   int64_t memory_peak = 0;        // bytes of this rank's allocator
   int64_t offloaded_peak = 0;     // bytes of activations that waited in host memory; metrics.jsonl only, if any

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 
+#include "trainer/forecast/forecast_task.h"
 #include "trainer/language_task.h"
 
 namespace farsight {
 
 std::unique_ptr<Task> make_task(const Config& config, const DatasetFiles& files, const std::string& where) {
+  if (config.task.kind == TaskKind::forecast) return std::make_unique<ForecastTask>(config, files, where);
   return std::make_unique<LanguageTask>(config, files, where);
 }
 

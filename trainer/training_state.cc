@@ -49,7 +49,7 @@ void check_same_data(const Manifest& manifest, const StateDescription& descripti
   if (allow_change) return;
   const auto sums = [](const std::vector<DatasetIdentity>& files) {
     std::string text;
-    for (const auto& f : files) text += fmt::format(" {} ({} tokens, {})", f.path, f.rows, f.checksum);
+    for (const auto& f : files) text += fmt::format(" {} ({} rows or tokens, {})", f.path, f.rows, f.checksum);
     return text;
   };
   bool same = saved.datasets.size() == description.datasets.size();
@@ -75,6 +75,25 @@ std::vector<DatasetIdentity> dataset_identities(const std::vector<CorpusDescript
       id.rows = split->tokens.size;
       id.checksum = split->tokens.content_xxh3 ? fmt::format("{:016x}", *split->tokens.content_xxh3) : file.uuid;
     }
+    out.push_back(id);
+  }
+  return out;
+}
+
+std::vector<DatasetIdentity> dataset_identities(const std::vector<SeriesDescriptor>& files) {
+  std::vector<DatasetIdentity> out;
+  for (const auto& file : files) {
+    DatasetIdentity id;
+    id.path = file.file;
+    id.bytes = file.file_bytes;
+    uint64_t hash = 0;
+    bool hashed = true;
+    for (const SeriesEntry& entry : file.series) {
+      id.rows += entry.rows;
+      hashed = hashed && entry.values.content_xxh3.has_value();
+      hash = hash * 31 + entry.values.content_xxh3.value_or(0);
+    }
+    id.checksum = hashed ? fmt::format("{:016x}", hash) : file.uuid;
     out.push_back(id);
   }
   return out;

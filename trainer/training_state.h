@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/corpus.h"
+#include "data/series.h"
 #include "trainer/best_loss.h"
 #include "trainer/checkpoint/load.h"
 #include "trainer/checkpoint/writer.h"
@@ -47,5 +48,6 @@ void check_same_data(const Manifest& manifest, const StateDescription& descripti
 
 // One entry per file of the training split.
 std::vector<DatasetIdentity> dataset_identities(const std::vector<CorpusDescriptor>& files);
+std::vector<DatasetIdentity> dataset_identities(const std::vector<SeriesDescriptor>& files);
 
 }  // namespace farsight

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/rows.h"
 #include "kernels/totals.h"
 #include "parallel/placement.h"
 
@@ -74,8 +75,7 @@ ForecastHead Forecaster::forward(Tape& tape, Mesh& mesh, const MicroBatch& batch
   return head;
 }
 
-Var Forecaster::micro_batch_loss(Tape& tape, Mesh& mesh, const SequenceLayout& /*layout*/, const MicroBatch& batch,
-                                 const ModelPass& pass, const ModelSums& sums) {
+ForecastLossResult Forecaster::run(Tape& tape, Mesh& mesh, const MicroBatch& batch, const ModelPass& pass) {
   const ForecastHead head = forward(tape, mesh, batch, pass);
   ForecastTargets targets;
   targets.values = target_rows(batch.windows.future, spec_.targets).to(current_device());
@@ -86,9 +86,18 @@ Var Forecaster::micro_batch_loss(Tape& tape, Mesh& mesh, const SequenceLayout& /
   targets.beta = beta_;
   ForecastLossOptions options = spec_.loss;
   options.scale = pass.loss_scale;
-  const ForecastLossResult result = forecast_loss(tape, head.raw, targets, options);
-  add_total(result.sums.narrow(0, 1), sums.loss);
+  return forecast_loss(tape, head.raw, targets, options);
+}
+
+Var Forecaster::score(Tape& tape, Mesh& mesh, const MicroBatch& batch, const ModelPass& pass, const Tensor& totals) {
+  const ForecastLossResult result = run(tape, mesh, batch, pass);
+  for (int64_t i = 0; i < totals.numel(); ++i) add_total(result.sums.narrow(i, 1), totals.narrow(i, 1));
   return result.loss;
+}
+
+Var Forecaster::micro_batch_loss(Tape& tape, Mesh& mesh, const SequenceLayout& /*layout*/, const MicroBatch& batch,
+                                 const ModelPass& pass, const ModelSums& sums) {
+  return score(tape, mesh, batch, pass, sums.loss);
 }
 
 }  // namespace farsight

@@ -45,6 +45,9 @@ class Forecaster : public Trainable {
   // Forward pass without loss. Collective where body() is.
   ForecastHead forward(Tape& tape, Mesh& mesh, const MicroBatch& batch, const ModelPass& pass);
 
+  // Forward pass and loss; of the sums [3] f64 of forecast_loss as many are added to `totals` as it
+  // has elements.
+  Var score(Tape& tape, Mesh& mesh, const MicroBatch& batch, const ModelPass& pass, const Tensor& totals);
   Var micro_batch_loss(Tape& tape, Mesh& mesh, const SequenceLayout& layout, const MicroBatch& batch,
                        const ModelPass& pass, const ModelSums& sums) override;
   int64_t entropy_rows(const SequenceLayout& /*layout*/) const override { return 0; }
@@ -71,6 +74,8 @@ class Forecaster : public Trainable {
   const ForecastSpec& spec() const { return spec_; }
 
  private:
+  ForecastLossResult run(Tape& tape, Mesh& mesh, const MicroBatch& batch, const ModelPass& pass);
+
   ForecastSpec spec_;
   ModelSharding sharding_;
   Parameter* gamma_ = nullptr;
