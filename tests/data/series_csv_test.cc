@@ -189,7 +189,7 @@ RandomTable random_table(Random& random) {
 }
 
 std::string date_in(const std::string& form, int64_t ns) {
-  const std::string iso = iso_time(ns);  // 2016-07-01T02:30:00Z
+  std::string iso = iso_time(ns);  // 2016-07-01T02:30:00Z
   const std::string y = iso.substr(0, 4), m = iso.substr(5, 2), d = iso.substr(8, 2), time = iso.substr(11, 8);
   const auto bare = [](const std::string& two) { return two[0] == '0' ? two.substr(1) : two; };
   if (form == "iso") return iso;
@@ -211,7 +211,7 @@ struct Dialect {
 };
 
 Dialect random_dialect(Random& random, const RandomTable& table, bool shuffled) {
-  static const char* const kForms[] = {"iso", "blank", "slash", "epoch-s", "epoch-ms", "%d.%m.%Y %H:%M:%S"};
+  static constexpr const char* kForms[] = {"iso", "blank", "slash", "epoch-s", "epoch-ms", "%d.%m.%Y %H:%M:%S"};
   Dialect dialect;
   dialect.decimal = random() % 3 == 0 ? ',' : '.';
   dialect.delimiter = dialect.decimal == ',' ? ";\t"[random() % 2] : ",;\t"[random() % 3];
