@@ -81,7 +81,7 @@ HWY_ATTR void BlockSums(const BatchNormColumns& columns, const float* dy, const 
 }
 
 // sum = residual + x * factors; factors may be null.
-HWY_ATTR void AddRow(const float* residual, const float* x, const float* factors, int64_t n, float* sum) {
+HWY_ATTR void BatchNormSumRow(const float* residual, const float* x, const float* factors, int64_t n, float* sum) {
   for_vectors(n, [&](int64_t i, auto io) HWY_ATTR {
     V32 v = io.load(x + i);
     if (factors != nullptr) v = hn::Mul(v, io.load(factors + i));
@@ -126,7 +126,7 @@ namespace farsight {
 namespace {
 HWY_EXPORT(BlockMoments);
 HWY_EXPORT(BlockSums);
-HWY_EXPORT(AddRow);
+HWY_EXPORT(BatchNormSumRow);
 HWY_EXPORT(ScaleRows);
 HWY_EXPORT(GradientRow);
 
@@ -171,7 +171,7 @@ void batch_norm_blocks_cpu(const BatchNormBlocks& a, const DropoutDraw& draw) {
     if (a.x != nullptr) {
       RowFactors factors(draw, a.cols);
       for (int64_t r = first; r < first + rows; ++r) {
-        HWY_DYNAMIC_DISPATCH(AddRow)
+        HWY_DYNAMIC_DISPATCH(BatchNormSumRow)
         (a.residual + r * a.residual_stride, a.x + r * a.x_stride, factors.row(r), a.cols, a.sum + r * a.cols);
       }
       in = a.sum + first * a.cols;

@@ -15,14 +15,14 @@ HWY_BEFORE_NAMESPACE();
 namespace farsight {
 namespace HWY_NAMESPACE {
 
-HWY_ATTR void SumRow(const float* a, const float* b, float factor, int64_t n, float* y) {
+HWY_ATTR void ScaledSumRow(const float* a, const float* b, float factor, int64_t n, float* y) {
   const V32 f = splat(factor);
   for_vectors(n, [&](int64_t i, auto io) HWY_ATTR {
     io.store(hn::MulAdd(io.load(b + i), f, io.load(a + i)), y + i);
   });
 }
 
-HWY_ATTR void ScaleRow(const float* b, float factor, int64_t n, bool add, float* y) {
+HWY_ATTR void ScaledRow(const float* b, float factor, int64_t n, bool add, float* y) {
   const V32 f = splat(factor);
   for_vectors(n, [&](int64_t i, auto io) HWY_ATTR { accumulate(io, hn::Mul(io.load(b + i), f), add, y + i); });
 }
@@ -34,8 +34,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace farsight {
 namespace {
-HWY_EXPORT(SumRow);
-HWY_EXPORT(ScaleRow);
+HWY_EXPORT(ScaledSumRow);
+HWY_EXPORT(ScaledRow);
 }  // namespace
 
 void scaled_sum_cpu(const ScaledSumRows& s) {
@@ -44,9 +44,9 @@ void scaled_sum_cpu(const ScaledSumRows& s) {
       const float* b = s.b + r * s.b_stride;
       float* y = s.y + r * s.y_stride;
       if (s.a == nullptr) {
-        HWY_DYNAMIC_DISPATCH(ScaleRow)(b, s.factor, s.cols, s.add, y);
+        HWY_DYNAMIC_DISPATCH(ScaledRow)(b, s.factor, s.cols, s.add, y);
       } else {
-        HWY_DYNAMIC_DISPATCH(SumRow)(s.a + r * s.a_stride, b, s.factor, s.cols, y);
+        HWY_DYNAMIC_DISPATCH(ScaledSumRow)(s.a + r * s.a_stride, b, s.factor, s.cols, y);
       }
     }
   });
