@@ -126,7 +126,7 @@ std::vector<ChannelScale> pooled_scale(const std::vector<SeriesDescriptor>& file
 struct SeriesFiles::State {
   std::vector<std::unique_ptr<OpenFile>> files;
   std::vector<int64_t> first_series = {0};  // [files + 1]
-  std::string where;
+  SeriesAccess access;
 
   const SeriesDescriptor& front() const { return files.front()->descriptor; }
 
@@ -147,7 +147,7 @@ struct SeriesFiles::State {
 SeriesFiles::SeriesFiles(std::vector<SeriesDescriptor> files, const SeriesAccess& access)
     : state_(std::make_unique<State>()) {
   if (files.empty()) fail(ErrorKind::config, "no data file is given");
-  state_->where = access.where;
+  state_->access = access;
   try {
     for (SeriesDescriptor& file : files) {
       state_->files.push_back(std::make_unique<OpenFile>(std::move(file), access));
@@ -190,7 +190,7 @@ std::vector<SplitRange> SeriesFiles::split(const std::string& name) const {
     if (found == descriptor.splits.end()) {
       std::string names;
       for (const auto& [split, unused] : descriptor.splits) names += (names.empty() ? "" : ", ") + split;
-      fail(ErrorKind::data, "{}{}: has no split '{}' (has: {})", state_->where, descriptor.file, name, names);
+      fail(ErrorKind::data, "{}{}: has no split '{}' (has: {})", state_->access.where, descriptor.file, name, names);
     }
     for (SplitRange range : found->second) {
       range.series += state_->first_series[f];
@@ -218,6 +218,12 @@ int64_t SeriesFiles::time(int64_t series, int64_t row) { return state_->place(se
 
 void SeriesFiles::prefetch(int64_t series, int64_t begin, int64_t count) {
   state_->place(series).series().values.will_need(begin, count);
+}
+
+std::shared_ptr<SeriesFiles> SeriesFiles::reopen() const {
+  std::vector<SeriesDescriptor> descriptors;
+  for (const auto& file : state_->files) descriptors.push_back(file->descriptor);
+  return std::make_shared<SeriesFiles>(std::move(descriptors), state_->access);
 }
 
 std::string SeriesFiles::identity() const {

@@ -68,6 +68,8 @@ class SeriesFiles {
   // ns of one row.
   int64_t time(int64_t series, int64_t row);
   void prefetch(int64_t series, int64_t begin, int64_t count);
+  // The same files opened once more, for another thread.
+  std::shared_ptr<SeriesFiles> reopen() const;
   // One line per file, "uuid rows content_xxh3": equal text = equal data.
   std::string identity() const;
 
@@ -100,6 +102,8 @@ class SeriesWindows : public SampleSource {
   Window window(int64_t sample) const;
   const SeriesFiles& files() const { return *files_; }
   SeriesFiles& files() { return *files_; }
+  // The same windows of files opened once more, for another thread.
+  SeriesWindows reopened() const { return {files_->reopen(), options_}; }
   const WindowOptions& options() const { return options_; }  // targets and scale filled in
   bool is_target(int64_t channel) const { return is_target_[static_cast<size_t>(channel)]; }
 

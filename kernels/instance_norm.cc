@@ -128,7 +128,11 @@ void run_backward(const Call& c, const Var& x, const Tensor& dy) {
 InstanceNormed instance_norm(Tape& tape, const Var& x, const InstanceNormOptions& options) {
   const Tensor& in = x.value();
   check(in, options);
-  Call call{in, options.observed, options.gamma, options.beta, Tensor::empty({in.rows(), 2}, DType::f64),
+  Call call{in,
+            options.observed,
+            options.gamma,
+            options.beta,
+            Tensor::empty({in.rows(), 2}, DType::f64),
             options.kind == InstanceNormKind::last};
   Tensor y = Tensor::empty(in.shape(), options.type);
   const Tensor mean = Tensor::empty({in.rows()}), std = Tensor::empty({in.rows()});

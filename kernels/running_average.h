@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Running averages of what every step measures (statistics of batch norms): value += momentum * (measured - value).
-// f32 tensors of one device with equal sizes; `rounded` and `gate` as in adamw.h: nothing changes if the gate is NaN. The
-// gate must be 1 otherwise: what was measured is not clipped. Elementwise: equal bits for any thread count and any cut
-// into shards.
+// f32 tensors of one device with equal sizes; `rounded` and `gate` as in adamw.h: nothing changes if the gate is NaN.
+// The gate must be 1 otherwise: what was measured is not clipped. Elementwise: equal bits for any thread count and any
+// cut into shards.
 #pragma once
 
 #include <span>

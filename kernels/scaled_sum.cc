@@ -3,9 +3,9 @@
 
 #include <utility>
 
-#include "kernels/scaled_sum_cpu.h"
 #include "kernels/cuda/device.h"
 #include "kernels/error.h"
+#include "kernels/scaled_sum_cpu.h"
 
 namespace farsight {
 namespace {

@@ -17,9 +17,7 @@ namespace HWY_NAMESPACE {
 
 HWY_ATTR void ScaledSumRow(const float* a, const float* b, float factor, int64_t n, float* y) {
   const V32 f = splat(factor);
-  for_vectors(n, [&](int64_t i, auto io) HWY_ATTR {
-    io.store(hn::MulAdd(io.load(b + i), f, io.load(a + i)), y + i);
-  });
+  for_vectors(n, [&](int64_t i, auto io) HWY_ATTR { io.store(hn::MulAdd(io.load(b + i), f, io.load(a + i)), y + i); });
 }
 
 HWY_ATTR void ScaledRow(const float* b, float factor, int64_t n, bool add, float* y) {

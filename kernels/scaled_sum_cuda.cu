@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/scaled_sum_cuda.h"
 #include "kernels/cuda/elementwise_cuda.h"
 #include "kernels/cuda/operations_cuda.h"
+#include "kernels/scaled_sum_cuda.h"
 
 namespace farsight::cuda {
 namespace {

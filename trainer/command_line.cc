@@ -127,7 +127,11 @@ CommandArguments parse(const Command& command, const std::vector<std::string>& a
   const po::options_description description = describe_options(command);
   po::positional_options_description positional;
   positional.add("positional", -1);
-  const std::vector<std::string> rest(args.begin() + 1, args.end());
+  std::vector<std::string> rest(args.begin() + 1, args.end());
+  // The one short option: -o for --output.
+  const bool writes = std::any_of(command.options.begin(), command.options.end(),
+                                  [](const CommandOption& option) { return option.name == "output"; });
+  if (writes) std::replace(rest.begin(), rest.end(), std::string("-o"), std::string("--output"));
   const auto parsed =
       po::command_line_parser(rest).options(description).positional(positional).style(style).allow_unregistered().run();
   for (const po::option& option : parsed.options) take_option(command, option, arguments);

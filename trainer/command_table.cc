@@ -8,6 +8,7 @@
 #include "trainer/commands/data.h"
 #include "trainer/commands/doctor.h"
 #include "trainer/commands/eval.h"
+#include "trainer/commands/forecast.h"
 #include "trainer/commands/generate.h"
 #include "trainer/commands/plan.h"
 #include "trainer/commands/train.h"
@@ -35,14 +36,25 @@ Command train_command() {
 
 Command eval_command() {
   return {.name = "eval",
-          .summary = "loss, perplexity and bits per byte of a trained model over a whole split",
-          .synopsis = "RUN|CHECKPOINT [--data=FILE] [--split=NAME] [--device=auto|cpu|cuda]",
-          .help = "Every token but the first of a file is scored once. All ranks form one ring, so any number fits.",
+          .summary = "a trained model over a whole split: perplexity, or forecast errors beside baselines",
+          .synopsis =
+              "RUN|CHECKPOINT [--data=FILE] [--split=NAME] [--device=auto|cpu|cuda] [--horizon=N] [--details] [--json] "
+              "[--drop-last=N]",
+          .help =
+              "Language models: every token but the first of a file is scored once; all ranks form one ring.\n"
+              "Forecasters: every window is scored once, shared out over the ranks, by the checkpoint with the best\n"
+              "validation loss; repeat-last, seasonal-naive, window-mean and the closed-form linear forecaster beside\n"
+              "it. MSE, MAE, RMSE and CRPS are of normalised channels.",
           .example = "farsight eval runs/shakespeare --split=test",
           .least_positional = 1,
           .most_positional = 1,
           .options = {{"data", "FILE", "the data of the run", "another dataset of the same tokeniser"},
                       {"split", "NAME", "valid", "train, valid or test"},
+                      {"horizon", "N", "data.horizon", "forecasters: only the first N rows of each forecast"},
+                      {"details", "", "", "forecasters: also by channel and by step"},
+                      {"json", "", "", "forecasters: everything, as JSON"},
+                      {"drop-last", "N", "0 = none",
+                       "forecasters: leave out the windows behind the last full batch of N, as old tables do"},
                       {"device", "auto|cpu|cuda", "auto", "where to compute, whatever the run was trained on"}},
           .parallel = true,
           .run = run_eval};
@@ -66,6 +78,36 @@ Command generate_command() {
                       {"seed", "N", "0", "of the draws"},
                       {"device", "auto|cpu|cuda", "auto", "where to compute, whatever the run was trained on"}},
           .run = run_generate};
+}
+
+Command forecast_command() {
+  return {.name = "forecast",
+          .summary = "forecast the rows behind the last one, in original units, baselines beside",
+          .synopsis = "RUN|CHECKPOINT [--input=F.csv] [--horizon=N] [-o F.csv] [--units] [--device=auto|cpu|cuda] ...",
+          .help =
+              "Writes a long table: unique_id,ds,cutoff,horizon,y,mean,q0.1 ...,repeat_last,seasonal_naive,linear.\n"
+              "The input holds the last rows of the series with the channels of the training data, in any order; rows\n"
+              "behind the last measurement may give covariates that are known in advance. Without --input the rows\n"
+              "behind the end of the training file are forecast. Scaling is that of training, never of the input. A\n"
+              "horizon beyond that of the model is rolled out, with quantiles of sample paths.",
+          .example = "farsight forecast runs/load --input=recent.csv --horizon=48 -o forecast.csv",
+          .least_positional = 1,
+          .most_positional = 1,
+          .options = {{"input", "F.csv", "the end of the training data", "the recent past"},
+                      {"horizon", "N", "data.horizon", "rows to forecast"},
+                      {"output", "F.csv", "the terminal", "where to write; -o is the same"},
+                      {"units", "", "", "a column with the unit of each channel"},
+                      {"paths", "N", "200", "sample paths of a rolled out distribution"},
+                      {"seed", "N", "0", "of sample paths"},
+                      {"time", "NAME", "found out", "input: the column of dates"},
+                      {"series", "NAME", "", "input: the column that tells several series apart"},
+                      {"date-format", "FORMAT", "found out", "input: as in farsight data csv"},
+                      {"timezone", "ZONE", "UTC", "input: zone of dates without an offset"},
+                      {"decimal", "C", ".", "input: the decimal mark"},
+                      {"delimiter", "C", "auto", "input: what stands between columns; tab for a tab"},
+                      {"missing", "mask|ffill|error", "mask", "input: cells without a value"},
+                      {"device", "auto|cpu|cuda", "auto", "where to compute, whatever the run was trained on"}},
+          .run = run_forecast};
 }
 
 Command data_command() {
@@ -199,9 +241,9 @@ Command completion_command() {
 }  // namespace
 
 const std::vector<Command>& commands() {
-  static const std::vector<Command> table{train_command(),      eval_command(),   generate_command(),  data_command(),
-                                          checkpoint_command(), config_command(), plan_command(),      verify_command(),
-                                          bench_command(),      doctor_command(), completion_command()};
+  static const std::vector<Command> table{
+      train_command(),  eval_command(), generate_command(), forecast_command(), data_command(),   checkpoint_command(),
+      config_command(), plan_command(), verify_command(),   bench_command(),    doctor_command(), completion_command()};
   return table;
 }
 

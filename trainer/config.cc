@@ -53,7 +53,8 @@ Config default_config(TaskKind task, ModelKind kind) {
   Config config;
   config.task.kind = task;
   if (task == TaskKind::lm) return config;
-  // The recipe of the published forecasters (forecasting specification, sections 2.5 and 4.3), small models on few rows.
+  // The recipe of the published forecasters (forecasting specification, sections 2.5 and 4.3), small models on few
+  // rows.
   ModelConfig& m = config.model;
   m.kind = kind;
   m.layers = 3;
@@ -85,7 +86,8 @@ Config default_config(TaskKind task, ModelKind kind) {
 bool Config::operator==(const Config& other) const {
   return run == other.run && task == other.task && data == other.data && model == other.model &&
          attention == other.attention && parallel == other.parallel && optim == other.optim && loss == other.loss &&
-         train == other.train && eval == other.eval && checkpoint == other.checkpoint && log == other.log && guard == other.guard;
+         train == other.train && eval == other.eval && checkpoint == other.checkpoint && log == other.log &&
+         guard == other.guard;
 }
 
 Config load_config(const std::string& path, const std::vector<std::string>& overrides) {

@@ -113,11 +113,11 @@ struct ModelConfig {
   // Forecasters.
   LinearForm form = LinearForm::nlinear;  // of kind linear
   SolverChoice solver = SolverChoice::gradient;
-  bool individual = false;        // kind linear: weights of its own for each channel
-  int64_t patch = 16;             // rows of a token
-  int64_t patch_stride = 8;       // rows between tokens
-  bool instance_norm = true;      // normalise each window of each channel
-  bool instance_affine = false;   // with a learned factor and offset per channel
+  bool individual = false;         // kind linear: weights of its own for each channel
+  int64_t patch = 16;              // rows of a token
+  int64_t patch_stride = 8;        // rows between tokens
+  bool instance_norm = true;       // normalise each window of each channel
+  bool instance_affine = false;    // with a learned factor and offset per channel
   bool residual_attention = true;  // scores of a layer are added to those of the next
   bool operator==(const ModelConfig&) const = default;
 };
@@ -189,10 +189,10 @@ struct OptimConfig {
 };
 
 struct LossConfig {
-  LossChoice kind = LossChoice::automatic;  // resolved
+  LossChoice kind = LossChoice::automatic;                                                // resolved
   std::vector<double> levels{0.025, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.975};  // quantile
-  double delta = 1.0;                                                                       // huber
-  std::vector<std::string> components{"gaussian", "student_t"};                             // mixture
+  double delta = 1.0;                                                                     // huber
+  std::vector<std::string> components{"gaussian", "student_t"};                           // mixture
   bool operator==(const LossConfig&) const = default;
 };
 

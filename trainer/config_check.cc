@@ -94,11 +94,11 @@ void Checker::kinds() {
 // Keys that only language models read.
 void Checker::language_keys() {
   constexpr const char* kNeeds = "task.kind = \"lm\"";
-  for (const char* key : {"data.pack", "model.kv_heads", "model.head_width", "model.mlp", "model.vocab",
-                          "model.tie_embeddings", "attention.score", "attention.norm", "attention.mask",
-                          "attention.qk_norm", "attention.position", "attention.rope_theta", "attention.bias",
-                          "attention.entropy_weight", "attention.backend", "train.label_smoothing", "train.loss_chunk",
-                          "train.recompute", "train.offload", "eval.prompt", "eval.sample_tokens"}) {
+  for (const char* key :
+       {"data.pack", "model.mlp", "model.vocab", "model.tie_embeddings", "attention.score", "attention.norm",
+        "attention.mask", "attention.qk_norm", "attention.position", "attention.rope_theta", "attention.bias",
+        "attention.entropy_weight", "attention.backend", "train.label_smoothing", "train.loss_chunk", "train.recompute",
+        "train.offload", "eval.prompt", "eval.sample_tokens"}) {
     idle(!forecasts(), key, kNeeds);
   }
   if (!forecasts()) return;
@@ -110,9 +110,9 @@ void Checker::language_keys() {
 
 // Keys that only forecasters read.
 void Checker::forecast_keys() {
-  for (const char* key : {"data.lookback", "data.horizon", "data.stride", "data.targets", "data.covariates",
-                          "data.calendar", "data.normalise", "model.instance_norm", "model.instance_affine",
-                          "eval.season"}) {
+  for (const char* key :
+       {"data.lookback", "data.horizon", "data.stride", "data.targets", "data.covariates", "data.calendar",
+        "data.normalise", "model.instance_norm", "model.instance_affine", "eval.season"}) {
     idle(forecasts(), key, "task.kind = \"forecast\"");
   }
   const ModelConfig& m = config_.model;
@@ -136,6 +136,9 @@ void Checker::forecast_model() {
   const ParallelConfig& p = config_.parallel;
   const bool norms = m.norm == NormChoice::batch || m.norm == NormChoice::sync_batch;
   if (m.kind == ModelKind::patchtst) {
+    require(m.kv_heads == m.heads && m.head_width * m.heads == m.width,
+            {"model.kv_heads", "model.head_width", "model.heads", "model.width"},
+            "patchtst has as many key heads as query heads, of model.width / model.heads each");
     require(m.patch <= d.lookback, {"model.patch", "data.lookback"},
             "model.patch = {} is longer than data.lookback = {}", m.patch, d.lookback);
     const int64_t tokens = (d.lookback - m.patch) / m.patch_stride + 2;
@@ -144,25 +147,28 @@ void Checker::forecast_model() {
             "model.residual_attention keeps scores of {} x {} tokens; at most 1024 are possible: set it to false, or "
             "take longer patches",
             tokens, tokens);
-    require(m.norm != NormChoice::rms, {"model.norm"}, "model.norm = \"rms\" is not in patchtst: use sync_batch, batch "
-                                                       "or layer");
+    require(m.norm != NormChoice::rms, {"model.norm"},
+            "model.norm = \"rms\" is not in patchtst: use sync_batch, batch "
+            "or layer");
     require(m.norm != NormChoice::batch || p.data <= 1, {"model.norm", "parallel.data"},
             "model.norm = \"batch\" would give other numbers with parallel.data = {}; use \"sync_batch\"", p.data);
-    require(!norms || config_.train.micro_batch == 0 ||
-                config_.train.micro_batch * std::max<int64_t>(1, p.data) == config_.train.batch_samples,
-            {"model.norm", "train.micro_batch"},
-            "model.norm = \"sync_batch\" needs all {} samples of a step at once: leave train.micro_batch at \"auto\", or "
-            "use norm = \"layer\"",
-            config_.train.batch_samples);
+    require(
+        !norms || config_.train.micro_batch == 0 ||
+            config_.train.micro_batch * std::max<int64_t>(1, p.data) == config_.train.batch_samples,
+        {"model.norm", "train.micro_batch"},
+        "model.norm = \"sync_batch\" needs all {} samples of a step at once: leave train.micro_batch at \"auto\", or "
+        "use norm = \"layer\"",
+        config_.train.batch_samples);
   }
   require(m.kind != ModelKind::linear || m.solver == SolverChoice::gradient ||
               (m.form == LinearForm::nlinear && !m.individual && config_.loss.kind == LossChoice::mse),
           {"model.solver", "model.form", "model.individual", "loss.kind"},
           "model.solver = \"closed_form\" solves form = \"nlinear\" with shared weights for loss.kind = \"mse\"");
-  for (const auto& [key, extent] : {std::pair{"parallel.ring", p.ring}, {"parallel.ulysses", p.ulysses},
-                                    {"parallel.tensor", p.tensor}}) {
-    require(extent <= 1, {key}, "{} = {}: a {} model treats every channel by itself and is too small to be shared out; "
-                                "use data-parallel ranks only",
+  for (const auto& [key, extent] :
+       {std::pair{"parallel.ring", p.ring}, {"parallel.ulysses", p.ulysses}, {"parallel.tensor", p.tensor}}) {
+    require(extent <= 1, {key},
+            "{} = {}: a {} model treats every channel by itself and is too small to be shared out; "
+            "use data-parallel ranks only",
             key, extent, m.kind == ModelKind::linear ? "linear" : "patchtst");
   }
 }

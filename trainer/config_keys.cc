@@ -124,9 +124,8 @@ std::vector<ConfigKey> data_keys() {
                "forecast: rows between training windows; evaluation takes every window"),
       describe(texts("data.targets", member(s, &C::targets)), kArchitecture, "[\"OT\"]",
                "forecast: channels to forecast; empty: those of role target in the file"),
-      describe(choice<C, CovariateChoice>(
-                   "data.covariates", member(s, &C::covariates),
-                   {{"auto", CovariateChoice::automatic}, {"ignore", CovariateChoice::ignore}}),
+      describe(choice<C, CovariateChoice>("data.covariates", member(s, &C::covariates),
+                                          {{"auto", CovariateChoice::automatic}, {"ignore", CovariateChoice::ignore}}),
                kArchitecture, "\"auto\"",
                "forecast: channels that are not targets; auto: the model sees them, and one that cannot is an error"),
       describe(texts("data.calendar", member(s, &C::calendar)), kArchitecture, "[\"hour\", \"weekday\"]",
@@ -184,11 +183,11 @@ std::vector<ConfigKey> model_keys() {
                kArchitecture, "\"dlinear\"",
                "linear: nlinear subtracts the last value and adds it again; dlinear has one map for the trend and one "
                "for the rest"),
-      describe(choice<C, SolverChoice>(
-                   "model.solver", member(s, &C::solver),
-                   {{"gradient", SolverChoice::gradient}, {"closed_form", SolverChoice::closed_form}}),
-               kArchitecture, "\"closed_form\"",
-               "linear: trained step by step, or the least-squares solution at once (form = \"nlinear\")"),
+      describe(
+          choice<C, SolverChoice>("model.solver", member(s, &C::solver),
+                                  {{"gradient", SolverChoice::gradient}, {"closed_form", SolverChoice::closed_form}}),
+          kArchitecture, "\"closed_form\"",
+          "linear: trained step by step, or the least-squares solution at once (form = \"nlinear\")"),
       describe(boolean("model.individual", member(s, &C::individual)), kArchitecture, "false",
                "linear: each channel has weights of its own"),
       describe(size("model.patch", &C::patch, kMillion), kArchitecture, "16", "patchtst: rows of a token"),
@@ -330,39 +329,40 @@ ConfigKey betas_key() {
 std::vector<ConfigKey> optim_keys() {
   const auto s = &Config::optim;
   using C = OptimConfig;
-  return {describe(choice<C, OptimizerChoice>("optim.name", member(s, &C::name),
-                                              {{"adamw", OptimizerChoice::adamw}, {"sgd", OptimizerChoice::sgd}}),
-                   kArchitecture, "\"adamw\"", "optimizer"),
-          describe(number("optim.lr", member(s, &C::lr), {.low = 0.0, .above_low = true}), kWarn, "3e-4",
-                   "highest learning rate"),
-          describe(betas_key(), kWarn, "[0.9, 0.95]", "decay of the two moments (adamw)"),
-          describe(number("optim.eps", member(s, &C::eps), {.low = 0.0, .above_low = true}), kWarn, "1e-8",
-                   "added to the root of the second moment (adamw)"),
-          describe(number("optim.momentum", member(s, &C::momentum), {.low = 0.0, .high = 1.0, .below_high = true}),
-                   kWarn, "0.9", "momentum (sgd)"),
-          describe(number("optim.weight_decay", member(s, &C::weight_decay), {.low = 0.0}), kWarn, "0.1",
-                   "decoupled weight decay of tensors with two or more dimensions"),
-          describe(number("optim.clip", member(s, &C::clip), {.low = 0.0}), kWarn, "1.0",
-                   "largest global gradient norm; 0 = no clipping"),
-          describe(choice<C, ScheduleChoice>("optim.schedule", member(s, &C::schedule),
-                                             {{"constant", ScheduleChoice::constant},
-                                              {"linear", ScheduleChoice::linear},
-                                              {"cosine", ScheduleChoice::cosine},
-                                              {"type1", ScheduleChoice::type1},
-                                              {"type3", ScheduleChoice::type3},
-                                              {"type3_onecycle", ScheduleChoice::type3_onecycle},
-                                              {"onecycle", ScheduleChoice::onecycle}}),
-                   kWarn, "\"cosine\"",
-                   "course of the learning rate after the warm-up, until train.steps; by epochs: type1 halves it in each, "
-                   "type3 takes 0.9 of it in each from the third on (type3_onecycle: lr / 25 in the first); onecycle "
-                   "rises from lr / 25 and falls to almost 0"),
-          describe(amount("optim.warmup", member(s, &C::warmup), /*allow_zero=*/true), kWarn, "\"100 steps\"",
-                   "linear rise of the learning rate from 0"),
-          describe(number("optim.min_lr", member(s, &C::min_lr), {.low = 0.0}), kWarn, "1e-4",
-                   "where linear and cosine end"),
-          describe(number("optim.pct_start", member(s, &C::pct_start),
-                          {.low = 0.0, .high = 1.0, .above_low = true, .below_high = true}),
-                   kWarn, "0.3", "share of the run in which the rate rises (onecycle)")};
+  return {
+      describe(choice<C, OptimizerChoice>("optim.name", member(s, &C::name),
+                                          {{"adamw", OptimizerChoice::adamw}, {"sgd", OptimizerChoice::sgd}}),
+               kArchitecture, "\"adamw\"", "optimizer"),
+      describe(number("optim.lr", member(s, &C::lr), {.low = 0.0, .above_low = true}), kWarn, "3e-4",
+               "highest learning rate"),
+      describe(betas_key(), kWarn, "[0.9, 0.95]", "decay of the two moments (adamw)"),
+      describe(number("optim.eps", member(s, &C::eps), {.low = 0.0, .above_low = true}), kWarn, "1e-8",
+               "added to the root of the second moment (adamw)"),
+      describe(number("optim.momentum", member(s, &C::momentum), {.low = 0.0, .high = 1.0, .below_high = true}), kWarn,
+               "0.9", "momentum (sgd)"),
+      describe(number("optim.weight_decay", member(s, &C::weight_decay), {.low = 0.0}), kWarn, "0.1",
+               "decoupled weight decay of tensors with two or more dimensions"),
+      describe(number("optim.clip", member(s, &C::clip), {.low = 0.0}), kWarn, "1.0",
+               "largest global gradient norm; 0 = no clipping"),
+      describe(choice<C, ScheduleChoice>("optim.schedule", member(s, &C::schedule),
+                                         {{"constant", ScheduleChoice::constant},
+                                          {"linear", ScheduleChoice::linear},
+                                          {"cosine", ScheduleChoice::cosine},
+                                          {"type1", ScheduleChoice::type1},
+                                          {"type3", ScheduleChoice::type3},
+                                          {"type3_onecycle", ScheduleChoice::type3_onecycle},
+                                          {"onecycle", ScheduleChoice::onecycle}}),
+               kWarn, "\"cosine\"",
+               "course of the learning rate after the warm-up, until train.steps; by epochs: type1 halves it in each, "
+               "type3 takes 0.9 of it in each from the third on (type3_onecycle: lr / 25 in the first); onecycle "
+               "rises from lr / 25 and falls to almost 0"),
+      describe(amount("optim.warmup", member(s, &C::warmup), /*allow_zero=*/true), kWarn, "\"100 steps\"",
+               "linear rise of the learning rate from 0"),
+      describe(number("optim.min_lr", member(s, &C::min_lr), {.low = 0.0}), kWarn, "1e-4",
+               "where linear and cosine end"),
+      describe(number("optim.pct_start", member(s, &C::pct_start),
+                      {.low = 0.0, .high = 1.0, .above_low = true, .below_high = true}),
+               kWarn, "0.3", "share of the run in which the rate rises (onecycle)")};
 }
 
 ConfigKey levels_key() {
@@ -397,25 +397,25 @@ ConfigKey levels_key() {
 std::vector<ConfigKey> loss_keys() {
   const auto s = &Config::loss;
   using C = LossConfig;
-  return {describe(choice<C, LossChoice>("loss.kind", member(s, &C::kind),
-                                         {{"auto", LossChoice::automatic},
-                                          {"cross_entropy", LossChoice::cross_entropy},
-                                          {"mse", LossChoice::mse},
-                                          {"mae", LossChoice::mae},
-                                          {"huber", LossChoice::huber},
-                                          {"quantile", LossChoice::quantile},
-                                          {"gaussian", LossChoice::gaussian},
-                                          {"student_t", LossChoice::student_t},
-                                          {"mixture", LossChoice::mixture}}),
-                   kArchitecture, "\"quantile\"",
-                   "auto: cross_entropy for task.kind = \"lm\", mse for \"forecast\"; quantile, gaussian, student_t and "
-                   "mixture give intervals"),
-          describe(levels_key(), kArchitecture, "[0.1, 0.5, 0.9]", "quantiles that are forecast (quantile)"),
-          describe(number("loss.delta", member(s, &C::delta), {.low = 0.0, .above_low = true}), kWarn, "1.0",
-                   "error beyond which the loss is linear, in units of the normalised channel (huber)"),
-          describe(texts("loss.components", member(s, &C::components)), kArchitecture,
-                   "[\"student_t\", \"fixed:0.1\"]",
-                   "gaussian, student_t, fixed:SCALE: what a mixture consists of (mixture)")};
+  return {
+      describe(choice<C, LossChoice>("loss.kind", member(s, &C::kind),
+                                     {{"auto", LossChoice::automatic},
+                                      {"cross_entropy", LossChoice::cross_entropy},
+                                      {"mse", LossChoice::mse},
+                                      {"mae", LossChoice::mae},
+                                      {"huber", LossChoice::huber},
+                                      {"quantile", LossChoice::quantile},
+                                      {"gaussian", LossChoice::gaussian},
+                                      {"student_t", LossChoice::student_t},
+                                      {"mixture", LossChoice::mixture}}),
+               kArchitecture, "\"quantile\"",
+               "auto: cross_entropy for task.kind = \"lm\", mse for \"forecast\"; quantile, gaussian, student_t and "
+               "mixture give intervals"),
+      describe(levels_key(), kArchitecture, "[0.1, 0.5, 0.9]", "quantiles that are forecast (quantile)"),
+      describe(number("loss.delta", member(s, &C::delta), {.low = 0.0, .above_low = true}), kWarn, "1.0",
+               "error beyond which the loss is linear, in units of the normalised channel (huber)"),
+      describe(texts("loss.components", member(s, &C::components)), kArchitecture, "[\"student_t\", \"fixed:0.1\"]",
+               "gaussian, student_t, fixed:SCALE: what a mixture consists of (mixture)")};
 }
 
 std::vector<ConfigKey> train_keys() {
@@ -533,8 +533,8 @@ std::vector<ConfigKey> guard_keys() {
 
 std::vector<ConfigKey> build_keys() {
   std::vector<ConfigKey> keys;
-  for (auto section : {run_keys, task_keys, data_keys, model_keys, attention_keys, parallel_keys, optim_keys,
-                       loss_keys, train_keys, eval_keys, checkpoint_keys, log_keys, guard_keys})
+  for (auto section : {run_keys, task_keys, data_keys, model_keys, attention_keys, parallel_keys, optim_keys, loss_keys,
+                       train_keys, eval_keys, checkpoint_keys, log_keys, guard_keys})
     for (ConfigKey& key : section()) keys.push_back(std::move(key));
   return keys;
 }
@@ -566,9 +566,9 @@ std::string section_doc(std::string_view name) {
 
 bool is_planned_key(std::string_view name) {
   constexpr std::array<std::string_view, 14> planned{
-      "attention.override", "attention.loss",  "attention.scale", "attention.cap", "attention.sink",
-      "data.map",        "data.stage",      "data.jitter",   "data.block_group",
-      "checkpoint.buffers", "log.tensorboard", "log.trace",       "guard.spike",   "guard.rewinds"};
+      "attention.override", "attention.loss", "attention.scale", "attention.cap",    "attention.sink",
+      "data.map",           "data.stage",     "data.jitter",     "data.block_group", "checkpoint.buffers",
+      "log.tensorboard",    "log.trace",      "guard.spike",     "guard.rewinds"};
   return std::find(planned.begin(), planned.end(), name) != planned.end();
 }
 

@@ -56,10 +56,9 @@ ValidationResult LanguageTask::validate(Trainable& model, ParameterShards& shard
   if (valid_->bytes_of_text() > 0 && config_.eval.batches == 0) {
     result.metrics.bits_per_byte = sums.loss_sum / (std::log(2.0) * static_cast<double>(valid_->bytes_of_text()));
   }
-  result.text = fmt::format("loss {:.4f}  perplexity {:.2f}{}", result.loss, std::exp(result.loss),
-                            result.metrics.bits_per_byte
-                                ? fmt::format("  {:.4f} bits/byte", *result.metrics.bits_per_byte)
-                                : std::string());
+  result.text = fmt::format(
+      "loss {:.4f}  perplexity {:.2f}{}", result.loss, std::exp(result.loss),
+      result.metrics.bits_per_byte ? fmt::format("  {:.4f} bits/byte", *result.metrics.bits_per_byte) : std::string());
   return result;
 }
 

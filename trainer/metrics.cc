@@ -57,10 +57,11 @@ std::string json_line(const StepMetrics& m) {
 std::string csv_line(const StepMetrics& m) {
   std::string failed = m.checkpoint_failed;
   std::replace(failed.begin(), failed.end(), '"', '\'');
-  return fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", m.step, m.split, m.loss, cell(m.grad_norm),
-                     cell(m.lr), m.tokens, cell(m.tokens_per_s), cell(m.flops_per_s), cell(m.fraction_of_ceiling),
-                     m.memory_peak, cell(m.data_wait_ms), cell(m.comm_exposed_ms), cell(m.checkpoint_stall_ms),
-                     cell(m.entropy), cell(m.bits_per_byte), cell(m.mse), cell(m.mae), failed.empty() ? "" : "\"" + failed + "\"");
+  return fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", m.step, m.split, m.loss,
+                     cell(m.grad_norm), cell(m.lr), m.tokens, cell(m.tokens_per_s), cell(m.flops_per_s),
+                     cell(m.fraction_of_ceiling), m.memory_peak, cell(m.data_wait_ms), cell(m.comm_exposed_ms),
+                     cell(m.checkpoint_stall_ms), cell(m.entropy), cell(m.bits_per_byte), cell(m.mse), cell(m.mae),
+                     failed.empty() ? "" : "\"" + failed + "\"");
 }
 
 int64_t step_of_json(const std::string& line) {

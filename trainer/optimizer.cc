@@ -85,8 +85,8 @@ Optimizer::Optimizer(ParameterShards& shards, const OptimConfig& config) : shard
 void Optimizer::update_averages(size_t piece, const Tensor& open) {
   if (averages_[piece].empty()) return;
   const StatePiece& state = shards_.pieces()[piece];
-  running_average(shards_.values(state), shards_.gradients(state), averages_[piece], momentum_,
-                  shards_.rounded(state), open);
+  running_average(shards_.values(state), shards_.gradients(state), averages_[piece], momentum_, shards_.rounded(state),
+                  open);
 }
 
 void Optimizer::update(double rate, const Tensor& gate, const Tensor& open, int64_t step) {

@@ -56,7 +56,7 @@ class Optimizer {
   std::vector<std::vector<OptimizerRange>> ranges_, averages_;
   bool has_averages_ = false;
   double momentum_ = 0.0;
-  Tensor first_, second_;                            // m and v of AdamW; momentum of SGD in first_
+  Tensor first_, second_;  // m and v of AdamW; momentum of SGD in first_
 };
 
 }  // namespace farsight

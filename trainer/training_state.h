@@ -14,8 +14,8 @@
 #include "trainer/checkpoint/writer.h"
 #include "trainer/config.h"
 #include "trainer/load_targets.h"
-#include "trainer/trainable.h"
 #include "trainer/optimizer.h"
+#include "trainer/trainable.h"
 
 namespace farsight {
 

@@ -16,8 +16,8 @@
 #include "parallel/gradients.h"
 #include "parallel/mesh.h"
 #include "parallel/parameter_shards.h"
-#include "trainer/trainable.h"
 #include "trainer/optimizer.h"
+#include "trainer/trainable.h"
 
 namespace farsight {
 

@@ -8,6 +8,7 @@
 #include "parallel/agree.h"
 #include "parallel/mesh.h"
 #include "trainer/agreed_error.h"
+#include "trainer/commands/forecast.h"
 #include "trainer/dataset.h"
 #include "trainer/parallel_command.h"
 #include "trainer/run_device.h"
@@ -82,9 +83,15 @@ int evaluate_run(Communicator& world, const Evaluation& job, std::ostream& out) 
 }  // namespace
 
 int run_eval(const CommandArguments& arguments, std::ostream& out, std::ostream& err) {
+  const RunReference run = find_run(arguments.positional.at(0));
+  if (run_config(run).task.kind == TaskKind::forecast) return run_eval_forecast(arguments, run, out, err);
   Evaluation job;
   const auto before = [&] {
-    job.run = find_run(arguments.positional.at(0));
+    job.run = run;
+    for (const char* option : {"horizon", "details", "json", "drop-last"}) {
+      if (arguments.has(option))
+        fail(ErrorKind::usage, "--{} is for forecasters; this run is a language model", option);
+    }
     job.config = run_config(job.run);
     job.config.run.device = parse_device(arguments.get("device", "auto"));
     job.split = arguments.get("split", "valid");

@@ -17,6 +17,18 @@ double pinball(double level, double truth, double quantile) {
   return std::max(level * u, (level - 1.0) * u);
 }
 
+// Tenths, if all of them are there: intervals of other levels must not change the mean over levels.
+std::vector<size_t> scored_levels(const std::vector<double>& levels) {
+  constexpr int kTenths = 9;
+  std::vector<size_t> tenths, all;
+  for (size_t q = 0; q < levels.size(); ++q) {
+    all.push_back(q);
+    const double tenth = static_cast<double>(tenths.size() + 1) / (kTenths + 1);
+    if (tenths.size() < kTenths && std::abs(levels[q] - tenth) < 1e-9) tenths.push_back(q);
+  }
+  return tenths.size() == kTenths ? tenths : all;
+}
+
 }  // namespace
 
 ForecastMetrics::ForecastMetrics(MetricsShape shape) : shape_(std::move(shape)) {
@@ -32,6 +44,7 @@ ForecastMetrics::ForecastMetrics(MetricsShape shape) : shape_(std::move(shape)) 
       if (std::abs(levels[low] + levels[high] - 1.0) < 1e-9) pairs_.push_back({low, high});
     }
   }
+  scored_ = scored_levels(levels);
   sums_.assign((kFixedKinds + levels.size() + 2 * pairs_.size()) * cells(), 0.0);
 }
 
@@ -135,11 +148,11 @@ MetricValues ForecastMetrics::over(int64_t first_channel, int64_t last_channel, 
   if (mase_channels > 0) m.mase = mase / static_cast<double>(mase_channels);
   if (levels.empty()) return m;
   double crps = 0.0, crps_z = 0.0;
-  for (size_t q = 0; q < levels.size(); ++q) {
+  for (const size_t q : scored_) {
     crps += pinballs[q];
     crps_z += pinballs_z[q];
   }
-  const double factor = 2.0 / static_cast<double>(levels.size());
+  const double factor = 2.0 / static_cast<double>(scored_.size());
   m.crps = factor * crps_z / m.count;
   m.crps_original = factor * crps / m.count;
   if (abs_truth > 0.0) m.wql = factor * crps / abs_truth;

@@ -4,7 +4,8 @@
 //   MSE, MAE, RMSE = sqrt(MSE)                       in z units and in original units
 //   sMAPE = mean 2 |y - f| / (|y| + |f|), 0/0 = 0    original units, in [0, 2]
 //   MASE = MAE / mean over training rows t >= m of |y_t - y_(t-m)|     (original units; no value for a zero scale)
-//   WQL = mean over levels of 2 sum(pinball) / sum|y|;  CRPS = 2 mean over levels of the mean pinball
+//   WQL = mean over levels of 2 sum(pinball) / sum|y|;  CRPS = 2 mean over levels of the mean pinball; both over the
+//   levels 0.1, 0.2 .. 0.9 where all are there, else over all levels
 //   coverage and mean width of the intervals between two levels
 // Source: forecasting specification, section 5.4; Gneiting & Raftery 2007 (doi:10.1198/016214506000001437).
 #pragma once
@@ -83,8 +84,9 @@ class ForecastMetrics {
   void add_quantiles(std::span<const double> quantiles, double truth, int64_t cell);
 
   MetricsShape shape_;
-  std::vector<Pair> pairs_;   // symmetric levels
-  std::vector<double> sums_;  // [kinds, C, H]
+  std::vector<Pair> pairs_;     // symmetric levels
+  std::vector<size_t> scored_;  // levels that CRPS and WQL are means over
+  std::vector<double> sums_;    // [kinds, C, H]
   double windows_ = 0.0;
 };
 

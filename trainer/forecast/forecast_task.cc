@@ -106,8 +106,7 @@ double ForecastTask::flops_per_token() const {
 ValidationResult ForecastTask::validate(Trainable& model, ParameterShards& shards, const TaskPlace& place,
                                         const std::function<void()>& on_batch) {
   auto windows = std::make_unique<SeriesWindows>(valid_files_, window_options(config_, facts_, "valid"));
-  BatchStream stream(std::make_unique<SeriesWindows>(*windows),
-                     validation_plan(place, windows->samples(), config_));
+  BatchStream stream(std::make_unique<SeriesWindows>(*windows), validation_plan(place, windows->samples(), config_));
   auto& forecaster = dynamic_cast<Forecaster&>(model);
   ModelPass pass;
   pass.training = false;

@@ -17,7 +17,7 @@ namespace farsight {
 // forecast where the training data are not.
 struct ForecastFacts {
   std::vector<Channel> channels;
-  std::vector<ChannelScale> scale;    // what training used
+  std::vector<ChannelScale> scale;     // what training used
   std::vector<double> seasonal_error;  // of each channel: mean |y_t - y_(t-season)| over the training rows (MASE)
   Frequency frequency;
   int64_t season = 1;

@@ -18,13 +18,13 @@ namespace farsight {
 
 struct ForecastSpec {
   int64_t lookback = 0, horizon = 0;
-  int64_t channels = 0;                  // of the data
-  std::vector<int64_t> targets;          // of them, rising
+  int64_t channels = 0;          // of the data
+  std::vector<int64_t> targets;  // of them, rising
   bool instance_norm = true;
   bool instance_affine = false;
   InstanceNormKind norm_kind = InstanceNormKind::moments;
   double dropout = 0.0;
-  ForecastLossOptions loss;              // without scale
+  ForecastLossOptions loss;  // without scale
 
   int64_t target_count() const { return static_cast<int64_t>(targets.size()); }
   int64_t outputs() const { return forecast_outputs(loss); }  // K

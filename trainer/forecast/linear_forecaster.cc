@@ -6,11 +6,11 @@
 
 #include <fmt/format.h>
 
-#include "kernels/scaled_sum.h"
 #include "kernels/concat.h"
 #include "kernels/linear.h"
 #include "kernels/moving_average.h"
 #include "kernels/reshape.h"
+#include "kernels/scaled_sum.h"
 
 namespace farsight {
 namespace {
