@@ -134,7 +134,6 @@ void Checker::forecast_model() {
   ModelConfig& m = config_.model;
   const DataConfig& d = config_.data;
   const ParallelConfig& p = config_.parallel;
-  const bool norms = m.norm == NormChoice::batch || m.norm == NormChoice::sync_batch;
   if (m.kind == ModelKind::patchtst) {
     require(m.kv_heads == m.heads && m.head_width * m.heads == m.width,
             {"model.kv_heads", "model.head_width", "model.heads", "model.width"},
@@ -142,28 +141,22 @@ void Checker::forecast_model() {
     require(m.patch <= d.lookback, {"model.patch", "data.lookback"},
             "model.patch = {} is longer than data.lookback = {}", m.patch, d.lookback);
     const int64_t tokens = (d.lookback - m.patch) / m.patch_stride + 2;
-    require(!m.residual_attention || tokens <= 1024,
-            {"model.residual_attention", "data.lookback", "model.patch_stride"},
-            "model.residual_attention keeps scores of {} x {} tokens; at most 1024 are possible: set it to false, or "
-            "take longer patches",
-            tokens, tokens);
+    require(tokens <= 1024, {"data.lookback", "model.patch_stride", "model.patch"},
+            "data.lookback = {} makes {} tokens of a channel; patchtst takes at most 1024: take a longer "
+            "model.patch_stride",
+            d.lookback, tokens);
     require(m.norm != NormChoice::rms, {"model.norm"},
             "model.norm = \"rms\" is not in patchtst: use sync_batch, batch "
             "or layer");
-    require(m.norm != NormChoice::batch || p.data <= 1, {"model.norm", "parallel.data"},
-            "model.norm = \"batch\" would give other numbers with parallel.data = {}; use \"sync_batch\"", p.data);
-    require(
-        !norms || config_.train.micro_batch == 0 ||
-            config_.train.micro_batch * std::max<int64_t>(1, p.data) == config_.train.batch_samples,
-        {"model.norm", "train.micro_batch"},
-        "model.norm = \"sync_batch\" needs all {} samples of a step at once: leave train.micro_batch at \"auto\", or "
-        "use norm = \"layer\"",
-        config_.train.batch_samples);
   }
   require(m.kind != ModelKind::linear || m.solver == SolverChoice::gradient ||
               (m.form == LinearForm::nlinear && !m.individual && config_.loss.kind == LossChoice::mse),
           {"model.solver", "model.form", "model.individual", "loss.kind"},
           "model.solver = \"closed_form\" solves form = \"nlinear\" with shared weights for loss.kind = \"mse\"");
+  const bool solved = m.kind == ModelKind::linear && m.solver == SolverChoice::closed_form;
+  require(!solved || (p.zero == 0 && config_.train.precision == PrecisionChoice::f32),
+          {"model.solver", "parallel.zero", "train.precision"},
+          "model.solver = \"closed_form\" computes whole fp32 weights at once: parallel.zero = 0, train.precision = \"f32\"");
   for (const auto& [key, extent] :
        {std::pair{"parallel.ring", p.ring}, {"parallel.ulysses", p.ulysses}, {"parallel.tensor", p.tensor}}) {
     require(extent <= 1, {key},

@@ -120,6 +120,26 @@ OrderChoice resolve_order(const Config& config) {
                                mask.window_left, config.data.sequence, config.parallel.ring));
 }
 
+// The statistics of a batch norm are those of a whole step.
+void check_batch_norm(const Config& config, const RunLayout& layout) {
+  const NormChoice norm = config.model.norm;
+  const bool used = config.model.kind == ModelKind::patchtst;
+  if (!used || (norm != NormChoice::batch && norm != NormChoice::sync_batch)) return;
+  const std::string position =
+      first_origin(config, {"model.norm", "train.micro_batch", "parallel.data"}, "configuration");
+  if (layout.passes > 1) {
+    fail(ErrorKind::config,
+         "{}: error: model.norm = \"{}\" needs all {} samples of a step in one pass: leave train.micro_batch at "
+         "\"auto\", or use norm = \"layer\"",
+         position, norm == NormChoice::batch ? "batch" : "sync_batch", config.train.batch_samples);
+  }
+  if (norm == NormChoice::batch && layout.data > 1) {
+    fail(ErrorKind::config,
+         "{}: error: model.norm = \"batch\" would give other numbers on {} data-parallel ranks; use \"sync_batch\"",
+         position, layout.data);
+  }
+}
+
 }  // namespace
 
 bool has_automatic_layout(const Config& config) {
@@ -148,6 +168,7 @@ RunLayout resolve_layout(const Config& config, int64_t world_size) {
   layout.micro_batch =
       config.train.micro_batch > 0 ? config.train.micro_batch : automatic_micro_batch(config, layout.data);
   layout.passes = config.train.batch_samples / (layout.data * layout.micro_batch);
+  check_batch_norm(config, layout);
   return layout;
 }
 

@@ -65,6 +65,12 @@ VerifyData random_data(const Config& config, int64_t vocab, int64_t steps) {
 
 VerifyData open_data(const Config& config, int64_t steps, std::vector<std::string>& notes) {
   const std::string missing = missing_file(config);
+  if (config.task.kind == TaskKind::forecast) {
+    if (!missing.empty()) fail(ErrorKind::data, "{} does not exist: a forecaster is verified on its data", missing);
+    VerifyData data;
+    data.files = probe_dataset(config.data);
+    return data;
+  }
   if (!missing.empty()) {
     const int64_t vocab = config.model.vocab > 0 ? config.model.vocab : kByteVocabulary;
     notes.push_back(fmt::format("{} does not exist: random tokens of {} ids{}", missing, vocab,
@@ -121,6 +127,11 @@ class Verification {
   // Model, gradients, optimizer state and activations of every rank; what is compared, weights and gradients of this
   // layout and of one rank; the largest tensor on its way there. Measured: within a tenth.
   int64_t memory_of(const Config& config, int64_t ranks) const {
+    if (config.task.kind == TaskKind::forecast) {
+      const ForecastCost cost = forecast_cost(config, channels());
+      return kProgramBytes + ranks * forecast_memory(config, cost, resolve_layout(config, ranks)) +
+             16 * cost.parameters;
+    }
     const ModelSize size = model_size(config, data_.vocab);
     const int64_t largest = std::max(std::max(size.embedding, size.head),
                                      config.model.width * std::max(config.model.mlp_width, config.model.width));
@@ -129,8 +140,12 @@ class Verification {
     return kProgramBytes + (computed + compared) / 10 * 11;
   }
 
+  std::vector<Channel> channels() const { return series_files(data_.files.train).front().channels; }
+
   void plan_memory() {
-    report_.parameters = model_size(report_.config, data_.vocab).total();
+    report_.parameters = report_.config.task.kind == TaskKind::forecast
+                             ? forecast_cost(report_.config, channels()).parameters
+                             : model_size(report_.config, data_.vocab).total();
     const int64_t automatic = report_.parameters > kManyParameters ? 1 : 3;
     report_.directions = request_.directions >= 0 ? request_.directions : automatic;
     report_.memory_limit = request_.memory > 0 ? request_.memory : available_host_memory();

@@ -9,6 +9,7 @@
 
 #include "kernels/error.h"
 #include "trainer/config_value.h"
+#include "trainer/forecast/forecast_cost.h"
 #include "trainer/plan.h"
 #include "trainer/plan_auto.h"
 #include "trainer/plan_candidates.h"
@@ -82,6 +83,15 @@ int run_plan(const CommandArguments& arguments, std::ostream& out, std::ostream&
   const int64_t asked = asked_ranks(arguments);
   const Config asked_config = load_config(arguments.positional.front(), arguments.overrides);
   const int64_t ranks = asked > 0 ? asked : least_ranks(asked_config);
+  if (asked_config.task.kind == TaskKind::forecast) {
+    for (const char* option : {"candidates", "device", "calibration", "ranks-per-node", "rows"}) {
+      if (arguments.has(option)) fail(ErrorKind::usage, "--{}: forecasters are planned without it", option);
+    }
+    const bool json = arguments.has("json");
+    out << plan_forecast(asked_config, ranks, limit, json);
+    if (!json) out << "next: farsight train " << arguments.positional.front() << "\n";
+    return 0;
+  }
   if (arguments.has("candidates")) return list_candidates(arguments, asked_config, ranks, limit, out);
   const PlanMachine on = machine(arguments, asked_config);
   const DatasetFacts facts = dataset_facts(asked_config);

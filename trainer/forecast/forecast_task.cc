@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/error.h"
+#include "trainer/forecast/forecast_cost.h"
 #include "trainer/forecast/forecast_metrics.h"
 #include "trainer/run_mesh.h"
 
@@ -85,22 +86,8 @@ std::unique_ptr<Trainable> ForecastTask::make_model(const MeshShape& mesh, int64
   return make_forecaster(config_, facts_.channels, model_sharding(config_, mesh, rank));
 }
 
-// Products of the forward pass, thrice, by token (a value of the look-back).
 double ForecastTask::flops_per_token() const {
-  const auto model = make_forecaster(config_, facts_.channels);
-  const auto lookback = static_cast<double>(config_.data.lookback);
-  double products = 0.0;  // multiply-adds of a window of one channel
-  if (config_.model.kind == ModelKind::linear) {
-    products = static_cast<double>(model->parameters().global_count());
-  } else {
-    const ModelConfig& m = config_.model;
-    const double tokens = (lookback - static_cast<double>(m.patch)) / static_cast<double>(m.patch_stride) + 2.0;
-    const auto width = static_cast<double>(m.width), mlp = static_cast<double>(m.mlp_width);
-    const double layer = width * (4.0 * width + 2.0 * mlp + 2.0 * tokens);
-    const double head = static_cast<double>(config_.data.horizon * model->forecast_spec().outputs());
-    products = tokens * (width * static_cast<double>(m.patch) + static_cast<double>(m.layers) * layer + width * head);
-  }
-  return 6.0 * products / lookback;
+  return forecast_cost(config_, facts_.channels).flops_per_window / static_cast<double>(tokens_per_sample());
 }
 
 ValidationResult ForecastTask::validate(Trainable& model, ParameterShards& shards, const TaskPlace& place,

@@ -39,6 +39,7 @@ class ForecastTask : public Task {
  public:
   ForecastTask(const Config& config, const DatasetFiles& files, const std::string& where);
 
+  const ForecastFacts& facts() const { return facts_; }
   int64_t train_samples() const override { return samples_; }
   bool has_validation() const override { return valid_files_ != nullptr; }
   int64_t tokens_per_sample() const override;
