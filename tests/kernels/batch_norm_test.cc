@@ -196,6 +196,23 @@ TEST_P(BatchNorm, SharesOfRanksAddUpToTheBatch) {
   expect_close(to_vec(m.var.grad), batch.var, 1e-5, "var");
 }
 
+TEST_P(BatchNorm, ARankWithoutRowsTakesPart) {
+  Model m(3);
+  int calls = 0;
+  BatchNormOptions options;
+  options.rows = 8;
+  options.all_reduce_sum = [&](const Tensor& sums) {
+    ++calls;
+    for (const double s : sums.to(Device::cpu).clone().span<double>()) EXPECT_EQ(s, 0.0);
+  };
+  Tape tape;
+  const Var r = tape.input(Tensor::empty({0, 3}, element()), true);
+  const Var y = batch_norm(tape, Var(), r, m.parameters(), options);
+  tape.backward(weighted_sum(tape, {y}, {Vec{}}));
+  EXPECT_EQ(calls, 3);
+  for (const Parameter* p : {&m.weight, &m.bias, &m.mean, &m.var}) EXPECT_EQ(to_vec(p->grad), Vec(3, 0.0)) << p->name;
+}
+
 TEST_P(BatchNorm, ALargeOffsetCostsNoDigits) {
   Model m(3);
   Vec rv = random_vec(1, 700 * 3);

@@ -175,6 +175,17 @@ TEST_P(DenseAttention, LargeScoresDoNotOverflow) {
   expect_close(to_vec(out.value()), {1.0, 4.0}, 1e-6, "out");
 }
 
+TEST_P(DenseAttention, NoSamplesGiveNothing) {
+  Tape tape;
+  const auto none = [&] { return tape.input(Tensor::empty({0, 6}, element()), true); };
+  const Var q = none(), k = none(), v = none();
+  const DenseAttentionResult one = dense_attention(tape, q, k, v, Var(), {0, 2});
+  const DenseAttentionResult two = dense_attention(tape, none(), none(), none(), one.scores, {0, 2});
+  EXPECT_EQ(two.out.shape(), (Shape{0, 6}));
+  tape.backward(weighted_sum(tape, {two.out}, {Vec{}}));
+  EXPECT_EQ(q.grad().numel() + k.grad().numel() + v.grad().numel(), 0);
+}
+
 TEST_P(DenseAttention, BitsDoNotDependOnTheThreadCount) {
   const Size n{9, 3, 42, 42, 4};
   const Operands o(n);
