@@ -40,11 +40,11 @@ FARSIGHT_TERM GammaRatio log_gamma_ratio(double a) {
     denominator *= product;
   }
   const double x = 1.0 / a, s = x * x;
-  constexpr double c1 = -1.0 / 8.0, c3 = 1.0 / 192.0, c5 = -1.0 / 640.0, c7 = 17.0 / 14336.0, c9 = -31.0 / 18432.0,
-                   c11 = 691.0 / 180224.0;
-  const double series = x * (c1 + s * (c3 + s * (c5 + s * (c7 + s * (c9 + s * c11)))));
+  constexpr double kC1 = -1.0 / 8.0, kC3 = 1.0 / 192.0, kC5 = -1.0 / 640.0, kC7 = 17.0 / 14336.0, kC9 = -31.0 / 18432.0,
+                   kC11 = 691.0 / 180224.0;
+  const double series = x * (kC1 + s * (kC3 + s * (kC5 + s * (kC7 + s * (kC9 + s * kC11)))));
   const double derivative =
-      s * (c1 + s * (3.0 * c3 + s * (5.0 * c5 + s * (7.0 * c7 + s * (9.0 * c9 + s * 11.0 * c11)))));
+      s * (kC1 + s * (3.0 * kC3 + s * (5.0 * kC5 + s * (7.0 * kC7 + s * (9.0 * kC9 + s * 11.0 * kC11)))));
   const double ratio = up / down;
   return {ratio * ratio * x, series, numerator / denominator - 0.5 * x + derivative};
 }

@@ -80,7 +80,7 @@ Var rows_input(Tape& tape, const Vec& v, int64_t rows, int64_t margin = 0) {
 TEST_P(DenseAttention, ValuesAndGradientsEqualFp64Oracle) {
   int64_t margin = 0;
   for (const Size& n :
-       {Size{2, 2, 5, 5, 4}, Size{1, 3, 7, 19, 5}, Size{2, 1, 1, 3, 1}, Size{1, 1, 66, 5, 2}, Size{1, 2, 2, 33, 8}}) {
+       {Size{2, 2, 5, 5, 4}, Size{1, 2, 5, 19, 5}, Size{2, 1, 1, 3, 1}, Size{1, 1, 66, 5, 2}, Size{1, 1, 3, 33, 8}}) {
     SCOPED_TRACE(n.keys);
     const Operands o(n);
     const double scale = 1.0 / std::sqrt(static_cast<double>(n.width));
