@@ -313,12 +313,11 @@ Var batch_norm(Tape& tape, const Var& x, const Var& residual, const BatchNormPar
   Tensor y = Tensor::empty(residual.shape(), call.input.dtype());
   run_forward(call, y);
   const Var out = tape.variable(std::move(y), {x, residual}, /*uses_parameters=*/true);
-  Parameter* const mean = options.training ? call.running_mean : nullptr;
-  Parameter* const var = options.training ? call.running_var : nullptr;
-  tape.record(out, {call.weight, call.bias, mean, var},
-              [x, residual, out, call = std::move(call), draw = std::move(draw)] {
-                backward(call, x, residual, out.grad(), draw);
-              });
+  std::vector<Parameter*> used = {call.weight, call.bias};
+  if (options.training) used.insert(used.end(), {call.running_mean, call.running_var});
+  tape.record(out, std::move(used), [x, residual, out, call = std::move(call), draw = std::move(draw)] {
+    backward(call, x, residual, out.grad(), draw);
+  });
   return out;
 }
 

@@ -26,7 +26,8 @@ struct BatchNormOptions {
   bool training = true;
   int64_t rows = 0;  // of all ranks; 0: this rank has them all
   // Replaces a small contiguous f64 tensor by its sum over the ranks, where the rows are. Empty for one rank. In
-  // training it is called twice by forward and once by backward, on a rank without rows, too.
+  // training it is called twice by forward (again where that is recomputed) and once by backward, on a rank without
+  // rows, too.
   std::function<void(const Tensor&)> all_reduce_sum;
 };
 

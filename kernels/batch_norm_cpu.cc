@@ -139,23 +139,6 @@ void for_blocks(int64_t rows, int64_t cols, const Body& body) {
   });
 }
 
-// Dropout factors of one row at a time; null when the site is not active.
-class RowFactors {
- public:
-  RowFactors(const DropoutDraw& draw, int64_t cols)
-      : draw_(draw), cols_(cols), factors_(static_cast<size_t>(draw.active() ? cols : 0)) {}
-  const float* row(int64_t r) {
-    if (!draw_.active()) return nullptr;
-    draw_.factors(r, 0, cols_, factors_.data());
-    return factors_.data();
-  }
-
- private:
-  const DropoutDraw& draw_;
-  int64_t cols_;
-  std::vector<float> factors_;
-};
-
 // The mean in two parts: what fp32 holds of it, and the rest.
 float high_part(double mean) { return static_cast<float>(mean); }
 double low_part(double mean) { return mean - static_cast<double>(high_part(mean)); }
@@ -169,7 +152,7 @@ void batch_norm_blocks_cpu(const BatchNormBlocks& a, const DropoutDraw& draw) {
     const float* in = a.residual + first * a.residual_stride;
     int64_t stride = a.residual_stride;
     if (a.x != nullptr) {
-      RowFactors factors(draw, a.cols);
+      DropoutRows factors(draw, a.cols);
       for (int64_t r = first; r < first + rows; ++r) {
         HWY_DYNAMIC_DISPATCH(BatchNormSumRow)
         (a.residual + r * a.residual_stride, a.x + r * a.x_stride, factors.row(r), a.cols, a.sum + r * a.cols);
@@ -227,7 +210,7 @@ void batch_norm_backward_cpu(const BatchNormColumns& columns, const BatchNormBac
     lines[2 * n + i] = static_cast<float>(-factor * mean - slope * low_part(columns.mean[i]));
   }
   for_blocks(t.rows, t.cols, [&](int64_t first, int64_t rows, int64_t) {
-    RowFactors factors(draw, t.dx == nullptr ? 0 : t.cols);
+    DropoutRows factors(draw, t.dx == nullptr ? 0 : t.cols);
     for (int64_t r = first; r < first + rows; ++r) {
       HWY_DYNAMIC_DISPATCH(GradientRow)(t, lines.data(), r, factors.row(r));
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/dense_attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -26,16 +27,18 @@ Call make_call(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& 
                const DenseAttentionOptions& o) {
   expect_together("dense_attention", {&q, &k, &v});
   const int64_t columns = q.cols();
-  const bool fits = o.batch > 0 && o.heads > 0 && q.rank() == 2 && k.rank() == 2 && columns > 0 &&
-                    columns % o.heads == 0 && q.rows() % o.batch == 0 && k.cols() == columns &&
-                    k.rows() % o.batch == 0 && k.shape() == v.shape() && q.rows() > 0 && k.rows() > 0;
+  const int64_t samples = std::max<int64_t>(o.batch, 1);
+  const bool fits = o.batch >= 0 && o.heads > 0 && q.rank() == 2 && k.rank() == 2 && columns > 0 &&
+                    columns % o.heads == 0 && q.rows() % samples == 0 && k.cols() == columns &&
+                    k.rows() % samples == 0 && k.shape() == v.shape() && (q.rows() > 0) == (o.batch > 0) &&
+                    (k.rows() > 0) == (o.batch > 0);
   if (!fits) {
     fail(ErrorKind::internal, "dense_attention: {} samples x {} heads, q {}, k {}, v {}", o.batch, o.heads,
          to_string(q.shape()), to_string(k.shape()), to_string(v.shape()));
   }
   const int64_t width = columns / o.heads;
   const float scale = o.scale.value_or(static_cast<float>(1.0 / std::sqrt(static_cast<double>(width))));
-  Call c{o.batch, o.heads, q.rows() / o.batch, k.rows() / o.batch, width, scale, q, k, v, previous, {}, {}};
+  Call c{o.batch, o.heads, q.rows() / samples, k.rows() / samples, width, scale, q, k, v, previous, {}, {}};
   if (c.keys > kDenseAttentionKeys) {
     fail(ErrorKind::config,
          "attention with scores in memory (residual attention) takes at most {} tokens, not {}; "

@@ -4,6 +4,7 @@
 //   S = scale q k^T + previous      P = softmax(S) over the keys      out = P v
 //   q [B * Tq, H * D], k, v [B * Tk, H * D] f32, on a device also bf16, maybe column views: row b * T + t holds token t
 //     of sample b, its columns [h * D, (h + 1) * D) are head h; Tk <= kDenseAttentionKeys
+//     (B may be 0: a rank that has no part of a batch)
 //   previous [B, H, Tq, Tk] f32 or undefined: 0
 //   out [B * Tq, H * D] of the type of q;  scores S [B, H, Tq, Tk] f32
 // With dP = dout v^T the gradient of the scores is dS = P (dP - sum_k P dP) + (gradient of `scores`), and passes on to

@@ -10,6 +10,7 @@ namespace farsight::cuda {
 namespace {
 
 constexpr int kWarps = 4;
+constexpr int kChunk = 8;  // coordinates that a lane sums at a time
 
 // A warp takes a row: a query in the first kernels, a key in the last. Its line of shared memory holds one number for
 // each key.
@@ -44,11 +45,20 @@ __device__ float dot(const T* a, const T* b, int64_t width) {
 template <class T>
 __device__ void weighted_rows(const Row& at, const T* table, int64_t stride, int64_t keys, int64_t width, float factor,
                               bool add, T* to) {
-  for (int64_t d = 0; d < width; ++d) {
-    float sum = 0.0F;
-    for (int64_t j = at.lane; j < keys; j += 32) sum += at.line[j] * to_float(table[j * stride + d]);
-    float value[1] = {factor * warp_sum(sum)};
-    if (at.lane == 0) accumulate(to + d, value, add);
+  for (int64_t first = 0; first < width; first += kChunk) {
+    float sums[kChunk] = {};
+    for (int64_t j = at.lane; j < keys; j += 32) {
+      const float weight = at.line[j];
+#pragma unroll
+      for (int c = 0; c < kChunk; ++c) {
+        if (first + c < width) sums[c] += weight * to_float(table[j * stride + first + c]);
+      }
+    }
+#pragma unroll
+    for (int c = 0; c < kChunk; ++c) {
+      float value[1] = {factor * warp_sum(sums[c])};
+      if (at.lane == 0 && first + c < width) accumulate(to + first + c, value, add);
+    }
   }
 }
 
@@ -122,19 +132,28 @@ __global__ void keys_kernel(CudaDenseAttentionBackward a) {
     const int64_t column = head * a.width, first = (sample * a.heads + head) * a.queries;
     const T* q = static_cast<const T*>(a.q) + sample * a.queries * a.q_stride + column;
     const T* dout = static_cast<const T*>(a.dout) + sample * a.queries * a.heads * a.width + column;
-    for (int64_t d = 0; d < a.width; ++d) {
-      float sum_k = 0.0F, sum_v = 0.0F;
+    const int64_t token = sample * a.keys + key;
+    for (int64_t d = 0; d < a.width; d += kChunk) {
+      float sums_k[kChunk] = {}, sums_v[kChunk] = {};
       for (int64_t i = lane; i < a.queries; i += 32) {
         const int64_t pair = (first + i) * a.keys + key;
         const float p = expf(a.scores[pair] - a.statistics[2 * (first + i)]) * a.statistics[2 * (first + i) + 1];
-        sum_k += a.gradients[pair] * to_float(q[i * a.q_stride + d]);
-        sum_v += p * to_float(dout[i * a.heads * a.width + d]);
+        const float g = a.gradients[pair];
+#pragma unroll
+        for (int c = 0; c < kChunk; ++c) {
+          if (d + c >= a.width) continue;
+          sums_k[c] += g * to_float(q[i * a.q_stride + d + c]);
+          sums_v[c] += p * to_float(dout[i * a.heads * a.width + d + c]);
+        }
       }
-      float dk[1] = {a.scale * warp_sum(sum_k)}, dv[1] = {warp_sum(sum_v)};
-      if (lane != 0) continue;
-      const int64_t token = sample * a.keys + key;
-      if (a.dk != nullptr) accumulate(static_cast<T*>(a.dk) + token * a.dk_stride + column + d, dk, a.add_k);
-      if (a.dv != nullptr) accumulate(static_cast<T*>(a.dv) + token * a.dv_stride + column + d, dv, a.add_v);
+#pragma unroll
+      for (int c = 0; c < kChunk; ++c) {
+        float dk[1] = {a.scale * warp_sum(sums_k[c])}, dv[1] = {warp_sum(sums_v[c])};
+        if (lane != 0 || d + c >= a.width) continue;
+        const int64_t at = column + d + c;
+        if (a.dk != nullptr) accumulate(static_cast<T*>(a.dk) + token * a.dk_stride + at, dk, a.add_k);
+        if (a.dv != nullptr) accumulate(static_cast<T*>(a.dv) + token * a.dv_stride + at, dv, a.add_v);
+      }
     }
   });
 }

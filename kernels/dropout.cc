@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/dropout.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/cuda/device.h"
@@ -49,6 +50,36 @@ void DropoutDraw::factors(int64_t row, int64_t begin, int64_t count, float* fact
   dropout_factors_cpu(keys_[static_cast<size_t>(row / tokens_)], positions_.data<int32_t>()[row],
                       first_channel_ + begin, count, dropout_threshold(p_), static_cast<float>(1.0 / (1.0 - p_)),
                       factors);
+}
+
+void DropoutDraw::factors_of_rows(int64_t row, int64_t rows, int64_t count, float* factors) const {
+  row += first_row_;
+  while (rows > 0) {  // sample by sample
+    const int64_t run = std::min(rows, tokens_ - row % tokens_);
+    dropout_factors_cpu(keys_[static_cast<size_t>(row / tokens_)], positions_.data<int32_t>() + row, run,
+                        first_channel_, count, dropout_threshold(p_), static_cast<float>(1.0 / (1.0 - p_)), factors);
+    row += run;
+    rows -= run;
+    factors += run * count;
+  }
+}
+
+// Rows below this many columns do not fill the vectors of most CPUs.
+constexpr int64_t kNarrow = 32, kRowsTogether = 16;
+
+DropoutRows::DropoutRows(const DropoutDraw& draw, int64_t cols)
+    : draw_(draw), cols_(cols), together_(cols < kNarrow ? kRowsTogether : 1) {
+  if (draw.active()) factors_.resize(static_cast<size_t>(together_ * cols));
+}
+
+const float* DropoutRows::row(int64_t r) {
+  if (!draw_.active()) return nullptr;
+  if (r < begin_ || r >= end_) {
+    begin_ = r;
+    end_ = std::min(r + together_, draw_.rows());
+    draw_.factors_of_rows(begin_, end_ - begin_, cols_, factors_.data());
+  }
+  return factors_.data() + (r - begin_) * cols_;
 }
 
 void dropout_rows(const DropoutDraw& draw, const Tensor& x, const Tensor& y, bool add) {

@@ -90,7 +90,40 @@ HWY_ATTR void Factors(uint64_t key, int32_t position, int64_t channel, int64_t c
   }
 }
 
+// Blocks of several narrow rows fill a vector, in the order of the multipliers in memory. Returns the rows it has done.
+HWY_ATTR int64_t NarrowRows(uint64_t key, const int32_t* positions, int64_t rows, int64_t channel, int64_t count,
+                            uint32_t threshold, float keep, float* factors) {
+  const U64 d;
+  const auto blocks = static_cast<int64_t>(hn::Lanes(d));
+  if (count % 4 != 0 || count == 0 || count >= 4 * blocks || 4 * blocks % count != 0) return 0;
+  const int64_t row_blocks = count / 4, together = blocks / row_blocks;
+  HWY_ALIGN uint64_t place[hn::MaxLanes(U64())], block[hn::MaxLanes(U64())];
+  for (int64_t i = 0; i < blocks; ++i) block[i] = static_cast<uint64_t>(channel / 4 + i % row_blocks);
+  const V64 low = hn::Set(d, 0xFFFFFFFFU), c1 = hn::Load(d, block);
+  int64_t r = 0;
+  for (; r + together <= rows; r += together) {
+    for (int64_t i = 0; i < blocks; ++i) place[i] = static_cast<uint32_t>(positions[r + i / row_blocks]);
+    const auto w = philox_lanes(key, hn::Load(d, place), c1, hn::Zero(d), hn::Zero(d));
+    const V64 first = hn::Or(hn::And(w.w0, low), hn::ShiftLeft<32>(w.w1));
+    const V64 second = hn::Or(hn::And(w.w2, low), hn::ShiftLeft<32>(w.w3));
+    HWY_ALIGN uint64_t ordered[2 * hn::MaxLanes(U64())];
+    hn::StoreInterleaved2(first, second, d, ordered);
+    store_factors(hn::Load(d, ordered), threshold, keep, factors + r * count);
+    store_factors(hn::Load(d, ordered + blocks), threshold, keep, factors + r * count + 2 * blocks);
+  }
+  return r;
+}
+
 #endif  // HWY_SCALAR
+
+HWY_ATTR void FactorRows(uint64_t key, const int32_t* positions, int64_t rows, int64_t channel, int64_t count,
+                         uint32_t threshold, float keep, float* factors) {
+  int64_t r = 0;
+#if HWY_TARGET != HWY_SCALAR
+  r = NarrowRows(key, positions, rows, channel, count, threshold, keep, factors);
+#endif
+  for (; r < rows; ++r) Factors(key, positions[r], channel, count, threshold, keep, factors + r * count);
+}
 
 HWY_ATTR void MultiplyRow(const float* x, const float* factors, int64_t n, bool add, float* y) {
   for_vectors(n, [&](int64_t i, auto io)
@@ -105,6 +138,7 @@ HWY_AFTER_NAMESPACE();
 namespace farsight {
 namespace {
 HWY_EXPORT(Factors);
+HWY_EXPORT(FactorRows);
 HWY_EXPORT(MultiplyRow);
 }  // namespace
 
@@ -113,13 +147,17 @@ void dropout_factors_cpu(uint64_t key, int32_t position, int64_t channel, int64_
   HWY_DYNAMIC_DISPATCH(Factors)(key, position, channel, count, threshold, keep, factors);
 }
 
+void dropout_factors_cpu(uint64_t key, const int32_t* positions, int64_t rows, int64_t channel, int64_t count,
+                         uint32_t threshold, float keep, float* factors) {
+  HWY_DYNAMIC_DISPATCH(FactorRows)(key, positions, rows, channel, count, threshold, keep, factors);
+}
+
 void dropout_rows_cpu(const DropoutDraw& draw, const float* x, int64_t x_stride, int64_t rows, int64_t cols, bool add,
                       float* y, int64_t y_stride) {
   parallel_for(rows, 8192 / (cols + 1) + 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> factors(static_cast<size_t>(cols));
+    DropoutRows factors(draw, cols);
     for (int64_t r = begin; r < end; ++r) {
-      draw.factors(r, 0, cols, factors.data());
-      HWY_DYNAMIC_DISPATCH(MultiplyRow)(x + r * x_stride, factors.data(), cols, add, y + r * y_stride);
+      HWY_DYNAMIC_DISPATCH(MultiplyRow)(x + r * x_stride, factors.row(r), cols, add, y + r * y_stride);
     }
   });
 }

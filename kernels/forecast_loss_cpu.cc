@@ -21,9 +21,10 @@ Undo undo_of(const ForecastRows& a, int64_t row) {
   return {at(a.mean, -1, 0.0), at(a.std, -1, 1.0) / at(a.gamma, channel, 1.0), at(a.beta, channel, 0.0)};
 }
 
+template <ForecastLossKind kKind>
 RowSums run_row(const ForecastTerms& terms, const ForecastRows& a, int64_t row, const Undo& undo) {
   RowSums sums;
-  const int64_t outputs = terms.outputs;
+  const int64_t outputs = kKind < ForecastLossKind::quantile ? 1 : terms.outputs;
   const float* head = a.head + row * a.head_stride;
   float* dhead = a.dhead == nullptr ? nullptr : a.dhead + row * a.horizon * outputs;
   for (int64_t h = 0; h < a.horizon; ++h) {
@@ -36,7 +37,8 @@ RowSums run_row(const ForecastTerms& terms, const ForecastRows& a, int64_t row, 
       continue;
     }
     const auto read = [&](int k) { return static_cast<double>(head[h * outputs + k]); };
-    forecast::element(terms, undo, static_cast<double>(a.targets[at]), dhead != nullptr, read, write, sums);
+    const auto target = static_cast<double>(a.targets[at]);
+    forecast::element_of<kKind>(terms, undo, target, dhead != nullptr, read, write, sums);
   }
   return sums;
 }
@@ -48,7 +50,8 @@ void forecast_loss_cpu(const ForecastTerms& terms, const ForecastRows& a, double
   parallel_for(a.rows, 1024 / (a.horizon + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const Undo undo = undo_of(a, r);
-      const RowSums s = run_row(terms, a, r, undo);
+      RowSums s;
+      forecast::with_kind(terms.kind, [&](auto kind) { s = run_row<kind.value>(terms, a, r, undo); });
       rows[static_cast<size_t>(r)] = s;
       if (a.dgamma == nullptr) continue;
       // d slope / d gamma = -slope / gamma, d log width / d gamma = -1 / gamma, d location / d beta = -slope.

@@ -41,7 +41,10 @@ __global__ void rows_kernel(CudaForecastLoss a) {
       if (a.observed != nullptr && a.observed[at] == 0) {
         for (int k = 0; k < outputs; ++k) write(k, 0.0);
       } else {
-        forecast::element(a.terms, undo, static_cast<double>(a.targets[at]), dhead != nullptr, read, write, s);
+        forecast::with_kind(a.terms.kind, [&](auto kind) {
+          forecast::element_of<kind.value>(a.terms, undo, static_cast<double>(a.targets[at]), dhead != nullptr, read,
+                                           write, s);
+        });
       }
     }
     const double loss = warp_sum(s.loss), square = warp_sum(s.square), absolute = warp_sum(s.absolute);

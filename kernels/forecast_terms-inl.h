@@ -40,11 +40,11 @@ FARSIGHT_TERM GammaRatio log_gamma_ratio(double a) {
     denominator *= product;
   }
   const double x = 1.0 / a, s = x * x;
-  constexpr double c1 = -1.0 / 8.0, c3 = 1.0 / 192.0, c5 = -1.0 / 640.0, c7 = 17.0 / 14336.0, c9 = -31.0 / 18432.0,
-                   c11 = 691.0 / 180224.0;
-  const double series = x * (c1 + s * (c3 + s * (c5 + s * (c7 + s * (c9 + s * c11)))));
+  constexpr double kC1 = -1.0 / 8.0, kC3 = 1.0 / 192.0, kC5 = -1.0 / 640.0, kC7 = 17.0 / 14336.0, kC9 = -31.0 / 18432.0,
+                   kC11 = 691.0 / 180224.0;
+  const double series = x * (kC1 + s * (kC3 + s * (kC5 + s * (kC7 + s * (kC9 + s * kC11)))));
   const double derivative =
-      s * (c1 + s * (3.0 * c3 + s * (5.0 * c5 + s * (7.0 * c7 + s * (9.0 * c9 + s * 11.0 * c11)))));
+      s * (kC1 + s * (3.0 * kC3 + s * (5.0 * kC5 + s * (7.0 * kC7 + s * (9.0 * kC9 + s * 11.0 * kC11)))));
   const double ratio = up / down;
   return {ratio * ratio * x, series, numerator / denominator - 0.5 * x + derivative};
 }
@@ -96,19 +96,19 @@ FARSIGHT_TERM void add_point(double loss, double error, RowSums& sums) {
 }
 
 // One location: loss and derivative with respect to u = y - location.
-FARSIGHT_TERM double location_loss(const ForecastTerms& terms, double u, double& derivative) {
+template <ForecastLossKind kKind>
+FARSIGHT_TERM double location_loss(double delta, double u, double& derivative) {
   const double size = fabs(u), sign = u > 0.0 ? 1.0 : (u < 0.0 ? -1.0 : 0.0);
-  if (terms.kind == ForecastLossKind::mse) {
+  if (kKind == ForecastLossKind::mse) {
     derivative = 2.0 * u;
     return u * u;
   }
-  if (terms.kind == ForecastLossKind::mae || size > terms.delta) {
-    const bool huber = terms.kind == ForecastLossKind::huber;
-    derivative = huber ? terms.delta * sign : sign;
-    return huber ? terms.delta * (size - 0.5 * terms.delta) : size;
+  if (kKind == ForecastLossKind::mae) {
+    derivative = sign;
+    return size;
   }
-  derivative = u;
-  return 0.5 * u * u;
+  derivative = size <= delta ? u : delta * sign;
+  return size <= delta ? 0.5 * u * u : delta * (size - 0.5 * delta);
 }
 
 template <class Read, class Write>
@@ -203,34 +203,50 @@ FARSIGHT_TERM void mixture_element(const ForecastTerms& terms, const Undo& undo,
 }
 
 // One target: read(k) is output k, write(k, d) takes the derivative with respect to it.
-template <class Read, class Write>
-FARSIGHT_TERM void element(const ForecastTerms& terms, const Undo& undo, double target, bool gradient, const Read& read,
-                           const Write& write, RowSums& sums) {
+template <ForecastLossKind kKind, class Read, class Write>
+FARSIGHT_TERM void element_of(const ForecastTerms& terms, const Undo& undo, double target, bool gradient,
+                              const Read& read, const Write& write, RowSums& sums) {
   const double y = target - undo.mean;
-  switch (terms.kind) {
+  if constexpr (kKind == ForecastLossKind::quantile) {
+    quantile_element(terms, undo, y, read, write, sums);
+  } else if constexpr (kKind == ForecastLossKind::mixture) {
+    mixture_element(terms, undo, y, gradient, read, write, sums);
+  } else if constexpr (kKind == ForecastLossKind::gaussian || kKind == ForecastLossKind::student_t) {
+    constexpr auto kComponent = kKind == ForecastLossKind::gaussian ? MixtureKind::gaussian : MixtureKind::student_t;
+    const Component c = component_of(kComponent, 0.0, undo, y, 0, read);
+    add_point(c.density.value, c.u, sums);
+    write_component(kComponent, c, 1.0, undo, 0, sums, write);
+  } else {
+    const double raw = read(0), u = y - (raw - undo.beta) * undo.slope;
+    double derivative = 0.0;
+    add_point(location_loss<kKind>(terms.delta, u, derivative), u, sums);
+    write_location(undo, 0, raw, -derivative, sums, write);
+  }
+}
+
+template <ForecastLossKind kKind>
+struct KindOf {
+  static constexpr ForecastLossKind value = kKind;
+};
+
+// body(KindOf<kind>()), so that loops in it have the kind as a constant.
+template <class Body>
+FARSIGHT_TERM void with_kind(ForecastLossKind kind, const Body& body) {
+  switch (kind) {
     case ForecastLossKind::mse:
+      return body(KindOf<ForecastLossKind::mse>());
     case ForecastLossKind::mae:
-    case ForecastLossKind::huber: {
-      const double raw = read(0), u = y - (raw - undo.beta) * undo.slope;
-      double derivative = 0.0;
-      add_point(location_loss(terms, u, derivative), u, sums);
-      write_location(undo, 0, raw, -derivative, sums, write);
-      return;
-    }
+      return body(KindOf<ForecastLossKind::mae>());
+    case ForecastLossKind::huber:
+      return body(KindOf<ForecastLossKind::huber>());
     case ForecastLossKind::quantile:
-      quantile_element(terms, undo, y, read, write, sums);
-      return;
+      return body(KindOf<ForecastLossKind::quantile>());
     case ForecastLossKind::gaussian:
-    case ForecastLossKind::student_t: {
-      const auto kind = terms.kind == ForecastLossKind::gaussian ? MixtureKind::gaussian : MixtureKind::student_t;
-      const Component c = component_of(kind, 0.0, undo, y, 0, read);
-      add_point(c.density.value, c.u, sums);
-      write_component(kind, c, 1.0, undo, 0, sums, write);
-      return;
-    }
+      return body(KindOf<ForecastLossKind::gaussian>());
+    case ForecastLossKind::student_t:
+      return body(KindOf<ForecastLossKind::student_t>());
     case ForecastLossKind::mixture:
-      mixture_element(terms, undo, y, gradient, read, write, sums);
-      return;
+      return body(KindOf<ForecastLossKind::mixture>());
   }
 }
 

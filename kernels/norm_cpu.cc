@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "kernels/parallel_for.h"
 
@@ -144,29 +143,12 @@ HWY_EXPORT(BackwardRow);
 
 constexpr int64_t kRowBlock = 32;
 
-// Dropout factors of one row at a time; null when the site is not active.
-class RowFactors {
- public:
-  RowFactors(const DropoutDraw& draw, int64_t cols)
-      : draw_(draw), cols_(cols), factors_(static_cast<size_t>(draw.active() ? cols : 0)) {}
-  const float* row(int64_t r) {
-    if (!draw_.active()) return nullptr;
-    draw_.factors(r, 0, cols_, factors_.data());
-    return factors_.data();
-  }
-
- private:
-  const DropoutDraw& draw_;
-  int64_t cols_;
-  std::vector<float> factors_;
-};
-
 }  // namespace
 
 void norm_forward_cpu(const NormSize& size, const NormForward& args, const DropoutDraw& draw) {
   const int64_t cols = size.groups * size.width;
   parallel_for(size.rows, 8192 / (cols + 1) + 1, [&](int64_t begin, int64_t end) {
-    RowFactors factors(draw, cols);
+    DropoutRows factors(draw, cols);
     for (int64_t r = begin; r < end; ++r) HWY_DYNAMIC_DISPATCH(ForwardRow)(size, args, factors.row(r), r);
   });
 }
@@ -175,7 +157,7 @@ int64_t norm_blocks(int64_t rows) { return (rows + kRowBlock - 1) / kRowBlock; }
 
 void norm_backward_cpu(const NormSize& size, const NormBackward& args, const DropoutDraw& draw) {
   parallel_for(norm_blocks(size.rows), 1, [&](int64_t begin, int64_t end) {
-    RowFactors factors(draw, size.groups * size.width);
+    DropoutRows factors(draw, size.groups * size.width);
     for (int64_t block = begin; block < end; ++block) {
       float* dweight = args.dweight + block * size.width;
       float* dbias = args.dbias == nullptr ? nullptr : args.dbias + block * size.width;

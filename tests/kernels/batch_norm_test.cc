@@ -90,8 +90,8 @@ struct Case {
 };
 
 TEST_P(BatchNorm, ValuesGradientsAndAveragesEqualFp64Oracle) {
-  for (const Case& c :
-       {Case{4, 1, 0, 0.0}, Case{6, 17, 0, 0.0}, Case{70, 5, 2, 0.0}, Case{4, 33, 1, 0.25}, Case{50, 4, 0, 0.5}}) {
+  for (const Case& c : {Case{4, 1, 0, 0.0}, Case{6, 17, 0, 0.0}, Case{70, 5, 2, 0.0}, Case{4, 33, 1, 0.25},
+                        Case{50, 4, 0, 0.5}, Case{40, 16, 0, 0.3}}) {
     SCOPED_TRACE(c.rows);
     Model m(c.cols);
     const int64_t n = c.rows * c.cols;
@@ -194,6 +194,23 @@ TEST_P(BatchNorm, SharesOfRanksAddUpToTheBatch) {
   for (auto& v : batch.var) v *= 0.5 * 24.0 / 23.0;
   expect_close(to_vec(m.mean.grad), batch.mean, 1e-5, "mean");
   expect_close(to_vec(m.var.grad), batch.var, 1e-5, "var");
+}
+
+TEST_P(BatchNorm, ARankWithoutRowsTakesPart) {
+  Model m(3);
+  int calls = 0;
+  BatchNormOptions options;
+  options.rows = 8;
+  options.all_reduce_sum = [&](const Tensor& sums) {
+    ++calls;
+    for (const double s : sums.to(Device::cpu).clone().span<double>()) EXPECT_EQ(s, 0.0);
+  };
+  Tape tape;
+  const Var r = tape.input(Tensor::empty({0, 3}, element()), true);
+  const Var y = batch_norm(tape, Var(), r, m.parameters(), options);
+  tape.backward(weighted_sum(tape, {y}, {Vec{}}));
+  EXPECT_EQ(calls, 3);
+  for (const Parameter* p : {&m.weight, &m.bias, &m.mean, &m.var}) EXPECT_EQ(to_vec(p->grad), Vec(3, 0.0)) << p->name;
 }
 
 TEST_P(BatchNorm, ALargeOffsetCostsNoDigits) {

@@ -80,7 +80,7 @@ Var rows_input(Tape& tape, const Vec& v, int64_t rows, int64_t margin = 0) {
 TEST_P(DenseAttention, ValuesAndGradientsEqualFp64Oracle) {
   int64_t margin = 0;
   for (const Size& n :
-       {Size{2, 2, 5, 5, 4}, Size{1, 3, 7, 19, 5}, Size{2, 1, 1, 3, 1}, Size{1, 1, 66, 5, 2}, Size{1, 2, 2, 33, 8}}) {
+       {Size{2, 2, 5, 5, 4}, Size{1, 2, 5, 19, 5}, Size{2, 1, 1, 3, 1}, Size{1, 1, 66, 5, 2}, Size{1, 1, 3, 33, 8}}) {
     SCOPED_TRACE(n.keys);
     const Operands o(n);
     const double scale = 1.0 / std::sqrt(static_cast<double>(n.width));
@@ -175,15 +175,26 @@ TEST_P(DenseAttention, LargeScoresDoNotOverflow) {
   expect_close(to_vec(out.value()), {1.0, 4.0}, 1e-6, "out");
 }
 
+TEST_P(DenseAttention, NoSamplesGiveNothing) {
+  Tape tape;
+  const auto none = [&] { return tape.input(Tensor::empty({0, 6}, element()), true); };
+  const Var q = none(), k = none(), v = none();
+  const DenseAttentionResult one = dense_attention(tape, q, k, v, Var(), {0, 2});
+  const DenseAttentionResult two = dense_attention(tape, none(), none(), none(), one.scores, {0, 2});
+  EXPECT_EQ(two.out.shape(), (Shape{0, 6}));
+  tape.backward(weighted_sum(tape, {two.out}, {Vec{}}));
+  EXPECT_EQ(q.grad().numel() + k.grad().numel() + v.grad().numel(), 0);
+}
+
 TEST_P(DenseAttention, BitsDoNotDependOnTheThreadCount) {
-  const Size n{9, 3, 42, 42, 4};
+  const Size n{3, 3, 42, 42, 4};
   const Operands o(n);
   const Vec dout = random_vec(5, n.q_numel());
   const auto run = [&] {
     Tape tape;
-    const Var q = rows_input(tape, o.q, 9 * 42), k = rows_input(tape, o.k, 9 * 42), v = rows_input(tape, o.v, 9 * 42);
-    const Var previous = tape.input(to_data(o.previous, {9, 3, 42, 42}), true);
-    const DenseAttentionResult a = dense_attention(tape, q, k, v, previous, {9, 3});
+    const Var q = rows_input(tape, o.q, 3 * 42), k = rows_input(tape, o.k, 3 * 42), v = rows_input(tape, o.v, 3 * 42);
+    const Var previous = tape.input(to_data(o.previous, {3, 3, 42, 42}), true);
+    const DenseAttentionResult a = dense_attention(tape, q, k, v, previous, {3, 3});
     const Vec out = to_vec(a.out.value()), scores = to_vec(a.scores.value());
     tape.backward(weighted_sum(tape, {a.out}, {dout}));
     return std::vector<Vec>{out, scores, to_vec(q.grad()), to_vec(k.grad()), to_vec(v.grad()), to_vec(previous.grad())};
