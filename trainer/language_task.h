@@ -21,6 +21,7 @@ class LanguageTask : public Task {
   std::unique_ptr<BatchStream> train_stream(const TaskPlace& place, StreamPlan plan) override;
   std::unique_ptr<Trainable> make_model(const MeshShape& mesh, int64_t rank) const override;
   double flops_per_token() const override;
+  bool solve(Trainable& /*model*/, const TaskPlace& /*place*/) override { return false; }
   ValidationResult validate(Trainable& model, ParameterShards& shards, const TaskPlace& place,
                             const std::function<void()>& on_batch) override;
   std::optional<std::string> show_sample(Trainable& model, ParameterShards& shards) override;

@@ -53,6 +53,9 @@ class Task {
   // This rank's part of the model. Error{config}, Error{data}.
   virtual std::unique_ptr<Trainable> make_model(const MeshShape& mesh, int64_t rank) const = 0;
   virtual double flops_per_token() const = 0;
+  // Sets the weights at once where the configuration asks for a solution instead of training; then there is no step.
+  // Collective.
+  virtual bool solve(Trainable& model, const TaskPlace& place) = 0;
 
   // Everything in the validation split, or as many batches as eval.batches says. Collective. on_batch (may be empty) is
   // called after each micro-batch.

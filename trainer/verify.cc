@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "trainer/forecast/forecast_cost.h"
 #include "trainer/verify.h"
 
 #include <algorithm>

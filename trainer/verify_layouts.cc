@@ -156,13 +156,16 @@ Config shrink(const Config& config, int64_t ranks, int64_t sequence, std::vector
   } else {
     small.train.micro_batch = layout.micro_batch;
   }
+  if (sequence > 0 && config.task.kind == TaskKind::forecast) {
+    fail(ErrorKind::usage, "--sequence is for language models; set --data.lookback and --data.horizon");
+  }
   if (sequence > 0 && sequence != config.data.sequence) {
     small.data.sequence = sequence;
     notes.push_back(fmt::format("data.sequence is {} tokens here instead of {}", sequence, config.data.sequence));
   }
   const std::string refusal = refusal_of(small, ranks);
   if (!refusal.empty())
-    fail(ErrorKind::config, "with {} samples of {} tokens: {}", wanted, small.data.sequence, refusal);
+    fail(ErrorKind::config, "with {} samples a step: {}", wanted, refusal);
   return small;
 }
 

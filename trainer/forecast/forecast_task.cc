@@ -10,6 +10,8 @@
 #include "kernels/error.h"
 #include "trainer/forecast/forecast_cost.h"
 #include "trainer/forecast/forecast_metrics.h"
+#include "trainer/forecast/linear_forecaster.h"
+#include "trainer/forecast/linear_solution.h"
 #include "trainer/run_mesh.h"
 
 namespace farsight {
@@ -88,6 +90,13 @@ std::unique_ptr<Trainable> ForecastTask::make_model(const MeshShape& mesh, int64
 
 double ForecastTask::flops_per_token() const {
   return forecast_cost(config_, facts_.channels).flops_per_window / static_cast<double>(tokens_per_sample());
+}
+
+bool ForecastTask::solve(Trainable& model, const TaskPlace& place) {
+  if (config_.model.kind != ModelKind::linear || config_.model.solver != SolverChoice::closed_form) return false;
+  SeriesWindows train(train_files_, window_options(config_, facts_, "train"));
+  dynamic_cast<LinearForecaster&>(model).set(solve_linear(train, place.mesh.world()));
+  return true;
 }
 
 ValidationResult ForecastTask::validate(Trainable& model, ParameterShards& shards, const TaskPlace& place,

@@ -7,9 +7,11 @@
 #include <fmt/format.h>
 
 #include "kernels/concat.h"
+#include "kernels/error.h"
 #include "kernels/linear.h"
 #include "kernels/moving_average.h"
 #include "kernels/reshape.h"
+#include "kernels/rows.h"
 #include "kernels/scaled_sum.h"
 
 namespace farsight {
@@ -29,6 +31,26 @@ LinearForecaster::LinearForecaster(ForecastSpec spec, LinearForm form, bool indi
     const auto map = [&](const char* name) { return add_linear(prefix + name, s.horizon * s.outputs(), s.lookback); };
     maps_.push_back(form == LinearForm::nlinear ? Maps{map("linear"), {}} : Maps{map("seasonal"), map("trend")});
   }
+}
+
+void LinearForecaster::set(const LinearSolution& solution) {
+  const int64_t lookback = spec().lookback, horizon = spec().horizon;
+  if (form_ != LinearForm::nlinear || maps_.size() != 1 || spec().outputs() != 1 || solution.lookback != lookback ||
+      solution.horizon != horizon) {
+    fail(ErrorKind::internal, "a linear solution for {} + {} rows, the model has {} + {}", solution.lookback,
+         solution.horizon, lookback, horizon);
+  }
+  const Tensor weight = Tensor::empty({horizon, lookback}, DType::f32, MemoryTag::other, Device::cpu);
+  const Tensor bias = Tensor::empty({horizon}, DType::f32, MemoryTag::other, Device::cpu);
+  const auto at = [&](int64_t i, int64_t h) {
+    return static_cast<float>(solution.weights[static_cast<size_t>(i * horizon + h)]);
+  };
+  for (int64_t h = 0; h < horizon; ++h) {
+    for (int64_t i = 0; i < lookback; ++i) weight.data<float>()[h * lookback + i] = at(i, h);
+    bias.data<float>()[h] = at(lookback, h);
+  }
+  copy_rows(weight.to(current_device()), maps_[0].first.weight->value);
+  copy_rows(bias.to(current_device()), maps_[0].first.bias->value);
 }
 
 Var LinearForecaster::apply(Tape& tape, const Var& x, const Var& trend, const Maps& maps) const {

@@ -11,12 +11,16 @@
 
 #include "trainer/config.h"
 #include "trainer/forecast/forecaster.h"
+#include "trainer/forecast/linear_solution.h"
 
 namespace farsight {
 
 class LinearForecaster : public Forecaster {
  public:
   LinearForecaster(ForecastSpec spec, LinearForm form, bool individual, const ModelSharding& sharding = {});
+
+  // The closed-form solution as the weights of nlinear, which must be here whole.
+  void set(const LinearSolution& solution);
 
  protected:
   Var body(Tape& tape, const Var& x, const Body& context) override;
