@@ -55,7 +55,10 @@ TrainOutcome TrainingRun::run() {
                   mesh_->describe(), to_string(layout_.order), thread_count()));
   if (!request_.device.empty()) say("computes on " + request_.device);
   if (!task_->has_validation()) say("no split 'valid' in the data: no evaluation");
-  if (agreed([&] { return task_->solve(*model_, place()); })) total_steps_ = 0;
+  if (agreed([&] { return task_->solve(*model_, place()); })) {
+    total_steps_ = 0;
+    say("the weights are the solution of the training data: no steps");
+  }
   reset_computing_peak();
   while (position_.step < total_steps_ && !patience_is_over()) {
     watchdog_->enter(run_steps_ == 0 ? Section::first_step : Section::step, position_.step);
