@@ -156,7 +156,8 @@ void Checker::forecast_model() {
   const bool solved = m.kind == ModelKind::linear && m.solver == SolverChoice::closed_form;
   require(!solved || (p.zero == 0 && config_.train.precision == PrecisionChoice::f32),
           {"model.solver", "parallel.zero", "train.precision"},
-          "model.solver = \"closed_form\" computes whole fp32 weights at once: parallel.zero = 0, train.precision = \"f32\"");
+          "model.solver = \"closed_form\" computes whole fp32 weights at once: parallel.zero = 0, train.precision = "
+          "\"f32\"");
   for (const auto& [key, extent] :
        {std::pair{"parallel.ring", p.ring}, {"parallel.ulysses", p.ulysses}, {"parallel.tensor", p.tensor}}) {
     require(extent <= 1, {key},

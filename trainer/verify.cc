@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "trainer/forecast/forecast_cost.h"
 #include "trainer/verify.h"
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include "kernels/parallel_for.h"
 #include "parallel/inproc_comm.h"
 #include "trainer/cost_model.h"
+#include "trainer/forecast/forecast_cost.h"
 #include "trainer/host_memory.h"
 #include "trainer/plan_auto.h"
 #include "trainer/plan_dataset.h"

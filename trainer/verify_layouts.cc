@@ -164,8 +164,7 @@ Config shrink(const Config& config, int64_t ranks, int64_t sequence, std::vector
     notes.push_back(fmt::format("data.sequence is {} tokens here instead of {}", sequence, config.data.sequence));
   }
   const std::string refusal = refusal_of(small, ranks);
-  if (!refusal.empty())
-    fail(ErrorKind::config, "with {} samples a step: {}", wanted, refusal);
+  if (!refusal.empty()) fail(ErrorKind::config, "with {} samples a step: {}", wanted, refusal);
   return small;
 }
 

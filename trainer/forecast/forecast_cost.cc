@@ -120,7 +120,8 @@ std::string plan_forecast(const Config& config, int64_t ranks, int64_t memory_li
   }
   if (problems.empty()) memory = forecast_memory(config, cost, layout);
   if (memory_limit > 0 && memory > memory_limit) {
-    add(fmt::format("configuration: error: a rank needs about {}, --memory gives {}; use more data-parallel ranks or a "
+    add(
+        fmt::format("configuration: error: a rank needs about {}, --memory gives {}; use more data-parallel ranks or a "
                     "smaller train.batch",
                     show_bytes(memory), show_bytes(memory_limit)));
   }
@@ -139,9 +140,9 @@ std::string plan_forecast(const Config& config, int64_t ranks, int64_t memory_li
                                          {"notes", facts.notes}};
     return page.dump(1) + "\n";
   }
-  std::string text = fmt::format("{} rank{}: {} data-parallel, {} windows a pass, {} pass{} a step\n", ranks,
-                                 ranks == 1 ? "" : "s", layout.data, layout.micro_batch, layout.passes,
-                                 layout.passes == 1 ? "" : "es");
+  std::string text =
+      fmt::format("{} rank{}: {} data-parallel, {} windows a pass, {} pass{} a step\n", ranks, ranks == 1 ? "" : "s",
+                  layout.data, layout.micro_batch, layout.passes, layout.passes == 1 ? "" : "es");
   text += fmt::format("{} channels, {} parameters{}\n", facts.channels.size(), with_commas(cost.parameters),
                       cost.tokens > 0 ? fmt::format(", {} tokens a channel", cost.tokens) : "");
   if (facts.windows > 0) {

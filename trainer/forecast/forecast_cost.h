@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What training a forecaster costs, by formula, and the plan made of it. Measured on PatchTST of the default size: bytes
-// within a tenth.
+// What training a forecaster costs, by formula, and the plan made of it. Measured on PatchTST of the default size:
+// bytes within a tenth.
 #pragma once
 
 #include <cstdint>
