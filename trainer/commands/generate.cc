@@ -33,6 +33,9 @@ int run_generate(const CommandArguments& arguments, std::ostream& out, std::ostr
   if (count < 1) fail(ErrorKind::usage, "generate: --tokens is {}; it must be at least 1", count);
   const auto run = find_run(arguments.positional.at(0));
   Config config = run_config(run);
+  if (config.task.kind != TaskKind::lm) {
+    fail(ErrorKind::config, "'{}' is a forecaster; farsight forecast continues time series", run.directory);
+  }
   config.run.device = parse_device(arguments.get("device", "auto"));
   const auto alone = make_self_communicator();
   const RunDevice device(config, *alone, /*training=*/false);

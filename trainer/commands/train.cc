@@ -17,6 +17,7 @@
 #include "trainer/plan_auto.h"
 #include "trainer/run_device.h"
 #include "trainer/signals.h"
+#include "trainer/task.h"
 #include "trainer/train.h"
 
 namespace farsight {
@@ -63,7 +64,10 @@ int run_train(const CommandArguments& arguments, std::ostream& out, std::ostream
     if (request.config.checkpoint.verify == VerifyChoice::full) request.resume.level = VerifyLevel::full;
     request.command_line = arguments.line;
     request.terminal = shows_progress();
-    if (expected_root()) request.files = probe_dataset(request.config.data);
+    if (!expected_root()) return;
+    request.files = probe_dataset(request.config.data);
+    // What the data do not allow is known before the run directory is touched.
+    make_task(request.config, request.files, "");
   };
   return run_parallel(err, before, [&](Communicator& world) {
     const RunDevice device = agreed([&] { return RunDevice(request.config, world, /*training=*/true); });

@@ -61,6 +61,7 @@ WindowOptions window_options(const Config& config, const ForecastFacts& facts, c
 ForecastTask::ForecastTask(const Config& config, const DatasetFiles& files, const std::string& where)
     : config_(config), where_(where), train_descriptors_(descriptors_of(files, "train")) {
   train_files_ = std::make_shared<SeriesFiles>(train_descriptors_, series_access(config, where));
+  forecast_spec(config, train_files_->channels());  // refuses targets and covariates that do not fit, now
   facts_ = forecast_facts(config, train_descriptors_, *train_files_);
   samples_ = SeriesWindows(train_files_, window_options(config_, facts_, "train")).samples();
   if (!files.has("valid")) return;
