@@ -32,7 +32,7 @@ class ArrayParser {
   void parse_type() {
     const h5::Handle type(H5Dget_type(dataset_), H5Tclose);
     const H5T_class_t kind = H5Tget_class(type.get());
-    const bool floats = form_ == ArrayForm::real_rows;
+    const bool floats = form_ == ArrayForm::reals || form_ == ArrayForm::real_rows;
     if (kind != (floats ? H5T_FLOAT : H5T_INTEGER)) {
       refuse(fmt::format("of {}; {} are needed",
                          kind == H5T_FLOAT     ? "floating-point numbers"
@@ -55,7 +55,9 @@ class ArrayParser {
   void parse_extent() {
     const h5::Handle space(H5Dget_space(dataset_), H5Sclose);
     const int rank = H5Sget_simple_extent_ndims(space.get());
-    if (form_ == ArrayForm::integers) {
+    if (form_ == ArrayForm::reals) {
+      if (rank != 1) refuse(fmt::format("of rank {}; rank 1 is needed", rank));
+    } else if (form_ == ArrayForm::integers) {
       if (rank != 1) refuse(fmt::format("of rank {}; rank 1 is needed: store the documents one after another", rank));
     } else if (rank != 2) {
       refuse(fmt::format("of rank {}; rank 2 is needed: [rows, columns]", rank));

@@ -10,8 +10,8 @@
 
 namespace farsight {
 
-// integers: one-dimensional. real_rows, integer_rows: two-dimensional, rows of columns.
-enum class ArrayForm : uint8_t { integers, integer_rows, real_rows };
+// integers, reals: one-dimensional. integer_rows, real_rows: two-dimensional, rows of columns.
+enum class ArrayForm : uint8_t { integers, reals, integer_rows, real_rows };
 
 // Throws Error{data} naming `path` for a dataset of another type or rank, of a storage or filter that is not accepted,
 // of an absurd extent.

@@ -43,6 +43,8 @@ struct SeriesDescriptor : DataFileInfo {
   std::vector<float> statics;  // [S, K]
   std::vector<ChannelStatistics> statistics;
   std::map<std::string, std::vector<SplitRange>> splits;
+  // Where roles, splits, statistics and static numbers lie: read already, kept for their content hashes.
+  std::vector<ArrayDescriptor> tables;
 
   int64_t channel_count() const { return static_cast<int64_t>(channels.size()); }
   // As CorpusDescriptor.

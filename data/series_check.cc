@@ -2,6 +2,7 @@
 #include "data/series_check.h"
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "data/array_check.h"
@@ -23,10 +24,16 @@ class SeriesCheck {
     }
     std::set<std::string> names;
     for (const Channel& channel : file_.channels) {
-      if (!names.insert(channel.name).second) refuse(fmt::format("two channels are called '{}'", channel.name));
+      if (!names.insert(channel.name).second) {
+        refuse(fmt::format("'/channels/name': two channels are called '{}'", channel.name));
+      }
     }
     if (file_.series.empty()) refuse("there is no group in '/series'");
-    for (const SeriesEntry& entry : file_.series) check_entry(entry);
+    std::set<std::string> ids;
+    for (const SeriesEntry& entry : file_.series) {
+      check_entry(entry);
+      if (!ids.insert(entry.id).second) refuse(fmt::format("'/series': two series are called '{}'", entry.id));
+    }
     check_frequency();
     check_statistics();
     if (file_.statics.size() != file_.series.size() * file_.static_names.size()) {
@@ -34,6 +41,8 @@ class SeriesCheck {
                          file_.series.size(), file_.static_names.size()));
     }
     for (const auto& [name, ranges] : file_.splits) check_split(name, ranges);
+    check_order_of_splits();
+    for (const ArrayDescriptor& table : file_.tables) check_array(file_, table);
   }
 
  private:
@@ -72,9 +81,39 @@ class SeriesCheck {
     }
     for (size_t c = 0; c < file_.channels.size(); ++c) {
       const ChannelStatistics& s = file_.statistics[c];
-      if (std::isfinite(s.mean) && std::isfinite(s.std) && s.std >= 0.0 && s.count >= 0) continue;
-      refuse(fmt::format("'/stats' of channel '{}': mean {}, std {}, count {}", file_.channels[c].name, s.mean, s.std,
-                         s.count));
+      const std::string& channel = file_.channels[c].name;
+      const std::pair<const char*, double> values[] = {{"mean", s.mean}, {"std", s.std},       {"min", s.min},
+                                                       {"max", s.max},   {"median", s.median}, {"iqr", s.iqr}};
+      for (const auto& [name, value] : values) {
+        if (!std::isfinite(value)) refuse(fmt::format("'/stats/{}' of channel '{}' is {}", name, channel, value));
+      }
+      if (s.std < 0.0) refuse(fmt::format("'/stats/std' of channel '{}' is {}", channel, s.std));
+      if (s.count < 0) refuse(fmt::format("'/stats/count' of channel '{}' is {}", channel, s.count));
+    }
+  }
+
+  // What is tested must not have been trained on.
+  void check_order_of_splits() const {
+    struct Seen {
+      int64_t end = 0;
+      const char* split = nullptr;
+    };
+    std::map<int64_t, Seen> seen;  // by series: of the splits before this one
+    for (const char* name : {"train", "valid", "test"}) {
+      const auto split = file_.splits.find(name);
+      if (split == file_.splits.end()) continue;
+      std::map<int64_t, Seen> after = seen;
+      for (const SplitRange& range : split->second) {
+        if (range.begin == range.end) continue;
+        if (const auto before = seen.find(range.series); before != seen.end() && range.begin < before->second.end) {
+          refuse(fmt::format("'/splits/{}' begins at row {} of series '{}', but '/splits/{}' ends at row {}", name,
+                             range.begin, file_.series[static_cast<size_t>(range.series)].id, before->second.split,
+                             before->second.end));
+        }
+        Seen& latest = after[range.series];
+        if (range.end > latest.end) latest = {range.end, name};
+      }
+      seen = std::move(after);
     }
   }
 

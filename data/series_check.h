@@ -10,8 +10,8 @@ namespace farsight {
 inline constexpr int64_t kMaxChannels = 65'536;
 inline constexpr int64_t kMaxSeries = kMaxChannels;
 
-// Throws Error{data} unless every array lies inside the file, shapes agree, splits lie inside their series in the order
-// train, valid, test, and statistics are finite.
+// Throws Error{data} unless every array lies inside the file, shapes agree, names differ, splits lie inside their
+// series in the order train, valid, test without common rows, and statistics are finite. The message names the dataset.
 void check_series(const SeriesDescriptor& series);
 
 }  // namespace farsight

@@ -59,6 +59,7 @@ constexpr auto kSeries = [](auto& stream, auto& series, auto& splits) {
   stream.list(series.statics, kPlainField);
   stream.list(series.statistics, kStatistics);
   stream.list(splits, kSplit);
+  stream.list(series.tables, kArrayFields);
 };
 
 }  // namespace

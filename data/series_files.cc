@@ -214,7 +214,17 @@ const uint8_t* SeriesFiles::mask(int64_t series, int64_t begin, int64_t count) {
   return reinterpret_cast<const uint8_t*>(place.series().mask->load(begin * columns, count * columns));
 }
 
-int64_t SeriesFiles::time(int64_t series, int64_t row) { return state_->place(series).series().time.at(row); }
+int64_t SeriesFiles::time(int64_t series, int64_t row) {
+  int64_t time = 0;
+  times(series, row, {&time, 1});
+  return time;
+}
+
+void SeriesFiles::times(int64_t series, int64_t begin, std::span<int64_t> out) {
+  const auto place = state_->place(series);
+  place.file->check_unchanged();
+  place.series().time.read(begin, out);
+}
 
 void SeriesFiles::prefetch(int64_t series, int64_t begin, int64_t count) {
   state_->place(series).series().values.will_need(begin, count);

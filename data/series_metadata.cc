@@ -59,13 +59,16 @@ class SeriesParser {
 
   template <typename T>
   std::vector<T> numbers(const std::string& path, hid_t native, H5T_class_t kind, int rank, int64_t columns,
-                         int64_t most) const {
+                         int64_t most) {
     const h5::Handle dataset = open_needed(path);
     const h5::Handle type(H5Dget_type(dataset.get()), H5Tclose);
     if (H5Tget_class(type.get()) != kind) {
       refuse("/" + path, kind == H5T_FLOAT ? "is not of floating-point numbers" : "is not of integers");
     }
     std::vector<T> values(static_cast<size_t>(small_size(dataset.get(), "/" + path, rank, columns, most)));
+    const ArrayForm form = kind == H5T_FLOAT ? (rank == 1 ? ArrayForm::reals : ArrayForm::real_rows)
+                                             : (rank == 1 ? ArrayForm::integers : ArrayForm::integer_rows);
+    file_.tables.push_back(describe_array(context_, dataset.get(), form, "/" + path, file_.file_bytes));
     if (values.empty()) return values;
     context_.ok(H5Dread(dataset.get(), native, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), "/" + path,
                 "cannot read");

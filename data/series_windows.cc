@@ -2,7 +2,7 @@
 #include "data/series_windows.h"
 
 #include <algorithm>
-#include <cstring>
+#include <type_traits>
 
 #include "kernels/error.h"
 
@@ -27,15 +27,75 @@ void check_lengths(const WindowOptions& options) {
   if (options.stride < 1) fail(ErrorKind::config, "data.stride = {}; at least 1", options.stride);
 }
 
-// From [rows, C] to one channel's row, scaled; where a mask is given, what was not observed becomes 0.
-void copy_channel(const float* values, const uint8_t* mask, int64_t channels, int64_t rows, const ChannelScale& scale,
-                  float* out, uint8_t* observed) {
-  const double inverse = 1.0 / scale.scale;
-  for (int64_t t = 0; t < rows; ++t) {
-    const bool seen = mask == nullptr || mask[t * channels] != 0;
-    const auto value = static_cast<double>(values[t * channels]);
-    out[t] = seen ? static_cast<float>((value - scale.mean) * inverse) : 0.0F;
-    if (observed != nullptr) observed[t] = seen ? 1 : 0;
+// Rows of a file, [rows, C].
+struct RowView {
+  const float* values;
+  const uint8_t* mask;  // nullptr: everything was observed
+  int64_t rows, channels;
+};
+
+// Channel c of a window goes to values + c * rows, scaled; what was not observed becomes 0.
+struct ChannelRows {
+  float* values;
+  uint8_t* observed;  // nullptr: not wanted
+};
+
+constexpr int64_t kTile = 16;  // channels of one cache line of f32, and as many rows
+
+// What a tile needs of each channel, beside each other so that the loop over channels is vectorised.
+struct TileScale {
+  double mean[kTile], inverse[kTile];
+  bool wanted[kTile];
+};
+
+// count rows of width channels from row t, channel c on. Whole cache lines of the file are read once, and written as
+// whole cache lines: reading a channel at a time passes over the window C times (64 channels x 432 rows,
+// 2 busy cores, 2026-11: 21 to 24.5 k windows/s mapped, 14.3 to 25.8 k/s by pread).
+template <typename Width>
+void copy_tile(const RowView& from, int64_t t, int64_t count, int64_t c, Width width, const TileScale& scale,
+               const ChannelRows& to) {
+  float tile[kTile][kTile];
+  for (int64_t i = 0; i < count; ++i) {
+    const float* row = from.values + (t + i) * from.channels + c;
+    for (int64_t k = 0; k < width; ++k) {
+      tile[i][k] = static_cast<float>((static_cast<double>(row[k]) - scale.mean[k]) * scale.inverse[k]);
+    }
+    if (from.mask == nullptr) continue;
+    const uint8_t* marks = from.mask + (t + i) * from.channels + c;
+    for (int64_t k = 0; k < width; ++k) tile[i][k] = marks[k] != 0 ? tile[i][k] : 0.0F;
+  }
+  for (int64_t k = 0; k < width; ++k) {
+    if (!scale.wanted[k]) continue;
+    float* out = to.values + (c + k) * from.rows + t;
+    for (int64_t i = 0; i < count; ++i) out[i] = tile[i][k];
+    if (to.observed == nullptr) continue;
+    uint8_t* observed = to.observed + (c + k) * from.rows + t;
+    for (int64_t i = 0; i < count; ++i) {
+      observed[i] = from.mask == nullptr || from.mask[(t + i) * from.channels + c + k] != 0 ? 1 : 0;
+    }
+  }
+}
+
+// Channels that are not wanted are left as they are.
+void copy_channels(const RowView& from, const std::vector<ChannelScale>& scales, const std::vector<uint8_t>* wanted,
+                   const ChannelRows& to) {
+  for (int64_t c = 0; c < from.channels; c += kTile) {
+    const int64_t width = std::min(kTile, from.channels - c);
+    TileScale scale{};
+    for (int64_t k = 0; k < width; ++k) {
+      const auto channel = static_cast<size_t>(c + k);
+      scale.mean[k] = scales[channel].mean;
+      scale.inverse[k] = 1.0 / scales[channel].scale;
+      scale.wanted[k] = wanted == nullptr || (*wanted)[channel] != 0;
+    }
+    for (int64_t t = 0; t < from.rows; t += kTile) {
+      const int64_t count = std::min(kTile, from.rows - t);
+      if (width == kTile && count == kTile) {
+        copy_tile(from, t, kTile, c, std::integral_constant<int64_t, kTile>{}, scale, to);
+      } else {
+        copy_tile(from, t, count, c, width, scale, to);
+      }
+    }
   }
 }
 
@@ -46,16 +106,16 @@ SeriesWindows::SeriesWindows(std::shared_ptr<SeriesFiles> files, WindowOptions o
   check_lengths(options_);
   const int64_t channels = files_->channel_count();
   is_target_.assign(static_cast<size_t>(channels), 0);
-  is_known_ = is_target_;
   for (int64_t c = 0; c < channels; ++c) {
     const ChannelRole role = files_->channels()[static_cast<size_t>(c)].role;
-    is_known_[static_cast<size_t>(c)] = role == ChannelRole::known_future ? 1 : 0;
     if (options_.targets.empty() && role == ChannelRole::target) is_target_[static_cast<size_t>(c)] = 1;
   }
   for (const int64_t c : options_.targets) is_target_.at(static_cast<size_t>(c)) = 1;
   options_.targets.clear();
   for (int64_t c = 0; c < channels; ++c) {
     if (is_target(c)) options_.targets.push_back(c);
+    const bool known = files_->channels()[static_cast<size_t>(c)].role == ChannelRole::known_future;
+    has_future_.push_back(is_target(c) || known ? 1 : 0);
   }
   if (options_.targets.empty()) fail(ErrorKind::config, "no channel is a target");
   if (options_.scale.empty()) options_.scale.resize(static_cast<size_t>(channels));
@@ -111,21 +171,17 @@ void SeriesWindows::fill_channels(const Window& window, int64_t j, const MicroBa
   const int64_t begin = window.first_target - lookback;
   const float* values = files_->values(window.series, begin, lookback + horizon);
   const uint8_t* mask = files_->mask(window.series, begin, lookback + horizon);
-  auto* past = row_of<float>(w.past, j);
+  copy_channels({values, mask, lookback, channels}, options_.scale, nullptr,
+                {row_of<float>(w.past, j), row_of<uint8_t>(w.past_observed, j)});
   auto* future = row_of<float>(w.future, j);
-  auto* past_observed = row_of<uint8_t>(w.past_observed, j);
   auto* future_observed = row_of<uint8_t>(w.future_observed, j);
+  copy_channels(
+      {values + lookback * channels, mask == nullptr ? nullptr : mask + lookback * channels, horizon, channels},
+      options_.scale, &has_future_, {future, future_observed});
   for (int64_t c = 0; c < channels; ++c) {
-    const ChannelScale& scale = options_.scale[static_cast<size_t>(c)];
-    const uint8_t* marks = mask == nullptr ? nullptr : mask + c;
-    copy_channel(values + c, marks, channels, lookback, scale, past + c * lookback,
-                 past_observed == nullptr ? nullptr : past_observed + c * lookback);
-    if (is_target(c) || is_known_[static_cast<size_t>(c)] != 0) {
-      copy_channel(values + lookback * channels + c, marks == nullptr ? nullptr : marks + lookback * channels, channels,
-                   horizon, scale, future + c * horizon, future_observed + c * horizon);
-    } else {  // a past covariate: nobody knows its future
-      std::fill_n(future + c * horizon, horizon, 0.0F);
-    }
+    const auto channel = static_cast<size_t>(c);
+    // A past covariate: nobody knows its future.
+    if (has_future_[channel] == 0) std::fill_n(future + c * horizon, horizon, 0.0F);
     if (!is_target(c)) std::fill_n(future_observed + c * horizon, horizon, uint8_t{0});
   }
 }
@@ -136,15 +192,14 @@ int64_t SeriesWindows::count_targets(int64_t j, const MicroBatch& batch) {
   return std::count(marks, marks + observed.numel() / observed.dim(0), uint8_t{1});
 }
 
-void SeriesWindows::fill_calendar(const Window& window, int64_t j, const MicroBatch& batch) const {
+void SeriesWindows::fill_calendar(const Window& window, int64_t j, const MicroBatch& batch) {
   auto* out = row_of<float>(batch.windows.calendar, j);
   if (out == nullptr) return;
   const int64_t rows = options_.lookback + options_.horizon;
-  for (int64_t t = 0; t < rows; ++t) {
-    const int64_t time = files_->time(window.series, window.first_target - options_.lookback + t);
-    for (size_t f = 0; f < options_.calendar.size(); ++f) {
-      out[static_cast<int64_t>(f) * rows + t] = calendar_value(options_.calendar[f], time);
-    }
+  times_.resize(static_cast<size_t>(rows));
+  files_->times(window.series, window.first_target - options_.lookback, times_);
+  for (const CalendarFeature feature : options_.calendar) {
+    for (const int64_t time : times_) *out++ = calendar_value(feature, time);
   }
 }
 

@@ -67,6 +67,8 @@ class SeriesFiles {
   const uint8_t* mask(int64_t series, int64_t begin, int64_t count);
   // ns of one row.
   int64_t time(int64_t series, int64_t row);
+  // ns of rows [begin, begin + out.size()).
+  void times(int64_t series, int64_t begin, std::span<int64_t> out);
   void prefetch(int64_t series, int64_t begin, int64_t count);
   // The same files opened once more, for another thread.
   std::shared_ptr<SeriesFiles> reopen() const;
@@ -119,13 +121,14 @@ class SeriesWindows : public SampleSource {
   };
   void fill_channels(const Window& window, int64_t j, const MicroBatch& batch) const;
   static int64_t count_targets(int64_t j, const MicroBatch& batch);
-  void fill_calendar(const Window& window, int64_t j, const MicroBatch& batch) const;
+  void fill_calendar(const Window& window, int64_t j, const MicroBatch& batch);
 
   std::shared_ptr<SeriesFiles> files_;
   WindowOptions options_;
-  std::vector<uint8_t> is_target_, is_known_;
+  std::vector<uint8_t> is_target_, has_future_;
   std::vector<Piece> pieces_;
   std::vector<int64_t> first_ = {0};  // [pieces + 1] number of the first window of each
+  std::vector<int64_t> times_;        // [L + H] of the window being read
 };
 
 }  // namespace farsight

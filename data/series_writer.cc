@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "data/series_check.h"
+#include "data/series_statistics.h"
 #include "kernels/error.h"
 
 namespace farsight {
@@ -39,9 +40,11 @@ void check_table(const std::string& path, const SeriesTable& table) {
       fail(ErrorKind::data, "series '{}': time stamps do not increase", series.id);
     }
     for (size_t i = 0; i < cells; ++i) {
-      if (std::isfinite(series.values[i]) || (!series.mask.empty() && series.mask[i] == 0)) continue;
-      fail(ErrorKind::data, "series '{}', row {}, channel '{}': {} without a mask", series.id, i / channels,
-           table.channels[i % channels].name, series.values[i]);
+      const bool observed = series.mask.empty() || series.mask[i] != 0;
+      if (observed ? std::isfinite(series.values[i]) : std::isnan(series.values[i])) continue;
+      fail(ErrorKind::data, "series '{}', row {}, channel '{}': {} {}", series.id, i / channels,
+           table.channels[i % channels].name, series.values[i],
+           observed ? "without a mask" : "where the mask says not observed; NaN is needed");
     }
   }
 }
@@ -197,53 +200,7 @@ class SeriesFile {
   std::string content_;
 };
 
-// Linear between the two nearest ranks. Sorts.
-double quantile(std::vector<double>& values, double level) {
-  const double at = level * static_cast<double>(values.size() - 1);
-  const auto low = static_cast<size_t>(at);
-  const double part = at - static_cast<double>(low);
-  return part == 0.0 ? values[low] : values[low] + part * (values[low + 1] - values[low]);
-}
-
-ChannelStatistics statistics_of(std::vector<double>& values) {
-  ChannelStatistics s;
-  s.count = static_cast<int64_t>(values.size());
-  const auto n = static_cast<double>(s.count);
-  s.mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
-  double squares = 0.0;
-  for (const double v : values) squares += (v - s.mean) * (v - s.mean);
-  std::sort(values.begin(), values.end());
-  s.min = values.front();
-  s.max = values.back();
-  // A constant channel is exactly that, whatever rounding says about its mean.
-  s.std = s.min == s.max ? 0.0 : std::sqrt(squares / n);
-  s.median = quantile(values, 0.5);
-  s.iqr = quantile(values, 0.75) - quantile(values, 0.25);
-  return s;
-}
-
 }  // namespace
-
-std::vector<ChannelStatistics> channel_statistics(const SeriesTable& table, const std::vector<SplitRange>& rows) {
-  const size_t channels = table.channels.size();
-  std::vector<ChannelStatistics> statistics;
-  for (size_t c = 0; c < channels; ++c) {
-    std::vector<double> values;
-    for (const SplitRange& range : rows) {
-      const Series& series = table.series[static_cast<size_t>(range.series)];
-      for (auto t = static_cast<size_t>(range.begin); t < static_cast<size_t>(range.end); ++t) {
-        const size_t cell = t * channels + c;
-        if (series.mask.empty() || series.mask[cell] != 0) values.push_back(static_cast<double>(series.values[cell]));
-      }
-    }
-    if (values.empty()) {
-      fail(ErrorKind::data, "channel '{}': no observed value in the training rows; choose another --split or --drop it",
-           table.channels[c].name);
-    }
-    statistics.push_back(statistics_of(values));
-  }
-  return statistics;
-}
 
 std::string write_series(const std::string& path, const SeriesHeader& header, const SeriesTable& table) {
   check_table(path, table);

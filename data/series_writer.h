@@ -15,12 +15,8 @@ namespace farsight {
 using SeriesHeader = DataFileHeader;
 
 // Statistics are those of the split "train", which must be there. Throws Error{data} when `path` exists and overwrite
-// is off, for a table without split or channel, NaN without a mask, time stamps that do not increase; Error{io} for
-// failed writes. Nothing is left but a file that was there before. Returns the uuid.
+// is off, for a table without split or channel, NaN without a mask or a number under it, time stamps that do not
+// increase; Error{io} for failed writes. Nothing is left but a file that was there before. Returns the uuid.
 std::string write_series(const std::string& path, const SeriesHeader& header, const SeriesTable& table);
-
-// Of each channel, over the observed values of these rows of all series. Error{data} naming the channel where there is
-// none.
-std::vector<ChannelStatistics> channel_statistics(const SeriesTable& table, const std::vector<SplitRange>& rows);
 
 }  // namespace farsight

@@ -2,14 +2,11 @@
 #include "data/verify.h"
 
 #include <algorithm>
-#include <memory>
-
-#include <xxhash.h>
 
 #include "data/array_reader.h"
 #include "data/file.h"
-#include "data/sidecar.h"
 #include "data/tokenizer.h"
+#include "data/verify_arrays.h"
 #include "kernels/error.h"
 
 namespace farsight {
@@ -18,67 +15,36 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 18;  // elements read at once
 
-class Verifier {
+class CorpusVerifier {
  public:
-  Verifier(const std::string& path, const ProbeLimits& limits)
-      : corpus_(probe_corpus(path, limits)), file_(File::open_read(path)) {}
+  explicit CorpusVerifier(const CorpusDescriptor& corpus) : corpus_(corpus), arrays_(corpus) {}
 
-  VerifyReport run() {
-    if (path_exists(sidecar_path(corpus_.file))) {
-      verify_sidecar(corpus_.file, corpus_.uuid);
-      report_.sidecar = true;
-    }
+  CorpusReport run() {
     make_tokenizer(corpus_.tokenizer);
     for (const SplitDescriptor& split : corpus_.splits) verify_split(split);
+    static_cast<VerifyReport&>(report_) = arrays_.report();
     return report_;
   }
 
  private:
   void verify_split(const SplitDescriptor& split) {
     IntegerArray tokens = open(split.tokens);
-    check_hash(tokens);
     check_tokens(tokens);
     if (split.doc_offsets) {
       IntegerArray offsets = open(*split.doc_offsets);
-      check_hash(offsets);
       check_offsets(offsets, split.tokens.size);
     }
-    if (split.loss_mask) {
-      IntegerArray mask = open(*split.loss_mask);
-      check_hash(mask);
-    }
+    if (split.loss_mask) arrays_.check_hash(*split.loss_mask);
   }
 
-  IntegerArray open(const ArrayDescriptor& array) const {
-    if (array.storage == Storage::library && !report_.sidecar) {
-      fail(ErrorKind::data, "{}: '{}' can only be read through libhdf5, and there is no {}.sum to vouch for it",
-           corpus_.file, array.path, corpus_.file);
-    }
-    return {file_, array, DataIo::pread};
+  IntegerArray open(const ArrayDescriptor& array) {
+    arrays_.check_hash(array);
+    return {arrays_.file(), array, DataIo::pread};
   }
 
   template <typename Visit>
   static void each_block(const IntegerArray& array, Visit visit) {
     for (int64_t begin = 0; begin < array.size(); begin += kBlock) visit(begin, std::min(kBlock, array.size() - begin));
-  }
-
-  void check_hash(IntegerArray& array) {
-    const ArrayDescriptor& descriptor = array.descriptor();
-    if (!descriptor.content_xxh3) {
-      report_.unhashed.push_back(descriptor.path);
-      return;
-    }
-    const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
-    XXH3_64bits_reset(state.get());
-    each_block(array, [&](int64_t begin, int64_t count) {
-      XXH3_64bits_update(state.get(), array.load(begin, count), static_cast<size_t>(count * descriptor.width));
-    });
-    const uint64_t found = XXH3_64bits_digest(state.get());
-    if (found != *descriptor.content_xxh3) {
-      fail(ErrorKind::data, "{}: '{}' has content hash {:016x}, {:016x} expected: damaged or edited", corpus_.file,
-           descriptor.path, found, *descriptor.content_xxh3);
-    }
-    ++report_.hashed;
   }
 
   void check_tokens(IntegerArray& tokens) {
@@ -117,13 +83,27 @@ class Verifier {
          value, previous);
   }
 
-  CorpusDescriptor corpus_;
-  File file_;
-  VerifyReport report_;
+  const CorpusDescriptor& corpus_;
+  ArrayVerifier arrays_;
+  CorpusReport report_;
 };
 
 }  // namespace
 
-VerifyReport verify_corpus(const std::string& path, const ProbeLimits& limits) { return Verifier(path, limits).run(); }
+CorpusReport verify_corpus(const CorpusDescriptor& corpus) { return CorpusVerifier(corpus).run(); }
+
+CorpusReport verify_corpus(const std::string& path, const ProbeLimits& limits) {
+  return verify_corpus(probe_corpus(path, limits));
+}
+
+SeriesReport verify_series(const std::string& path, const ProbeLimits& limits) {
+  return verify_series(probe_series(path, limits));
+}
+
+DataReport verify_data(const std::string& path, const ProbeLimits& limits) {
+  const DataDescriptor found = probe_data(path, limits);
+  if (const auto* series = std::get_if<SeriesDescriptor>(&found)) return verify_series(*series);
+  return verify_corpus(std::get<CorpusDescriptor>(found));
+}
 
 }  // namespace farsight

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One core's speed of tokenising real texts (FARSIGHT_DATA, each text encoded once) and of reading samples from a
-// corpus of 20 M tokens in the page cache.
-//   data_bench [--scratch FOLDER]
+// One core's speed of tokenising real texts (FARSIGHT_DATA, each text encoded once), of reading samples from a corpus
+// of 20 M tokens, and of reading windows from 400,000 rows of 64 channels, both in the page cache.
+//   data_bench [--scratch FOLDER] [--only tokenise|corpus|series]
 // Columns: what, figure (best of the repeats), target of the data chapter, ratio to a plain copy of the same bytes in
 // the same run: memcpy for tokenising, memcpy or pread into one buffer at the same offsets for samples, fread for
 // sequential reading. Results are checked before they are timed.
@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <sstream>
 #include <string>
@@ -24,7 +25,10 @@
 #include "data/corpus.h"
 #include "data/corpus_writer.h"
 #include "data/file.h"
+#include "data/probe.h"
 #include "data/sample_order.h"
+#include "data/series_windows.h"
+#include "data/series_writer.h"
 #include "data/tokenizer.h"
 #include "kernels/error.h"
 
@@ -210,19 +214,97 @@ void bench_corpus(const std::string& folder) {
   bench_sequential(archive, "deflate", DataIo::automatic, 1, "60 MB/s");
 }
 
-int run(const std::string& scratch) {
+constexpr int64_t kSeriesRows = 400'000, kChannels = 64, kLookback = 336, kHorizon = 96;
+
+std::string write_table(const std::string& folder) {
+  SeriesTable table;
+  table.frequency = {.step_ns = 3'600'000'000'000, .months = 0};
+  for (int64_t c = 0; c < kChannels; ++c) table.channels.push_back({.name = fmt::format("c{}", c), .unit = ""});
+  Series series;
+  series.id = "0";
+  uint64_t state = 1;
+  for (int64_t t = 0; t < kSeriesRows; ++t) {
+    series.time.push_back(t * table.frequency.step_ns);
+    for (int64_t c = 0; c < kChannels; ++c) {
+      state = state * 6364136223846793005U + 1442695040888963407U;
+      series.values.push_back(static_cast<float>(state >> 40) * 0x1p-24F);
+    }
+  }
+  table.series.push_back(std::move(series));
+  table.splits = {{"train", {{0, 0, kSeriesRows}}}};
+  write_series(folder + "/series.h5", {}, table);
+  return folder + "/series.h5";
+}
+
+// A window as batches have it must be the rows of the file, scaled.
+void check_window(SeriesWindows& windows, int64_t sample, const MicroBatch& batch) {
+  windows.read(sample, 0, batch);
+  const int64_t begin = windows.window(sample).first_target - kLookback;
+  const float* rows = windows.files().values(0, begin, kLookback + kHorizon);
+  for (int64_t c = 0; c < kChannels; ++c) {
+    const ChannelScale& scale = windows.options().scale[static_cast<size_t>(c)];
+    for (int64_t t = 0; t < kLookback + kHorizon; ++t) {
+      const double z = (static_cast<double>(rows[t * kChannels + c]) - scale.mean) * (1.0 / scale.scale);
+      const float found = t < kLookback ? batch.windows.past.data<float>()[c * kLookback + t]
+                                        : batch.windows.future.data<float>()[c * kHorizon + t - kLookback];
+      if (found != static_cast<float>(z)) fail(ErrorKind::internal, "window {}: channel {} row {}", sample, c, t);
+    }
+  }
+}
+
+void bench_windows(const std::string& path, const std::string& name, DataIo io) {
+  const SeriesDescriptor file = describe_series(path);
+  const auto files = std::make_shared<SeriesFiles>(std::vector{file}, SeriesAccess{.io = io});
+  SeriesWindows windows(files, {.lookback = kLookback, .horizon = kHorizon, .scale = pooled_scale({file})});
+  const MicroBatch batch = windows.make_batch(1);
+  constexpr size_t kReads = 10'000;
+  std::vector<int64_t> order = shuffled_samples(windows.samples());
+  order.resize(kReads);
+  for (size_t i = 0; i < 10; ++i) check_window(windows, order[i], batch);
+  const std::string bytes = read_text(path);
+  std::vector<char> buffer(4 * kChannels * (kLookback + kHorizon));
+  volatile char sink = 0;
+  const double copying = best_of(kRepeats, [&] {
+    for (const int64_t sample : order) {
+      const int64_t row = windows.window(sample).first_target - kLookback;
+      std::memcpy(buffer.data(), bytes.data() + file.series[0].values.offset + 4 * kChannels * row, buffer.size());
+      sink = buffer[static_cast<size_t>(sample) % buffer.size()];
+    }
+  });
+  const double seconds = best_of(kRepeats, [&] {
+    for (const int64_t sample : order) windows.read(sample, 0, batch);
+  });
+  print(fmt::format("windows of {} x {} channels, {}", kLookback + kHorizon, kChannels, name),
+        fmt::format("{:.1f} k/s", static_cast<double>(kReads) / seconds / 1e3), "68 k/s", copying / seconds);
+}
+
+void bench_series(const std::string& folder) {
+  const std::string path = write_table(folder);
+  bench_windows(path, "map", DataIo::map);
+  bench_windows(path, "pread", DataIo::pread);
+}
+
+void bench_texts() {
   const char* data = std::getenv("FARSIGHT_DATA");
   const std::string folder = data != nullptr && *data != '\0' ? data : FARSIGHT_DEFAULT_DATA;
   const std::vector<std::string> texts = real_texts(folder);
   if (texts.empty()) {
     fmt::print("tokenising is left out: no texts in {} (FARSIGHT_DATA)\n", folder);
-  } else {
-    bench_tokenizer("byte", *make_tokenizer("byte"), texts, "200 MB/s");
-    bench_tokenizer("gpt2", *make_tokenizer("gpt2:" + folder + "/tokenizer"), texts, "10 MB/s");
+    return;
   }
+  bench_tokenizer("byte", *make_tokenizer("byte"), texts, "200 MB/s");
+  bench_tokenizer("gpt2", *make_tokenizer("gpt2:" + folder + "/tokenizer"), texts, "10 MB/s");
+}
+
+int run(const std::string& scratch, const std::string& only) {
+  if (!only.empty() && only != "tokenise" && only != "corpus" && only != "series") {
+    fail(ErrorKind::usage, "--only {}: use tokenise, corpus or series", only);
+  }
+  if (only.empty() || only == "tokenise") bench_texts();
   std::string own = scratch + "/farsight-data-bench-XXXXXX";
   if (mkdtemp(own.data()) == nullptr) fail(ErrorKind::io, "{}: cannot create a folder", scratch);
-  bench_corpus(own);
+  if (only.empty() || only == "corpus") bench_corpus(own);
+  if (only.empty() || only == "series") bench_series(own);
   std::filesystem::remove_all(own);
   return 0;
 }
@@ -231,10 +313,13 @@ int run(const std::string& scratch) {
 }  // namespace farsight
 
 int main(int argc, char** argv) {
-  std::string scratch = std::filesystem::temp_directory_path();
-  if (argc == 3 && std::string(argv[1]) == "--scratch") scratch = argv[2];
+  std::string scratch = std::filesystem::temp_directory_path(), only;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (std::string(argv[i]) == "--scratch") scratch = argv[i + 1];
+    if (std::string(argv[i]) == "--only") only = argv[i + 1];
+  }
   try {
-    return farsight::run(scratch);
+    return farsight::run(scratch, only);
   } catch (const farsight::Error& error) {
     fmt::print(stderr, "error: {}\n", error.what());
     return farsight::exit_code(error.kind());

@@ -116,7 +116,7 @@ std::string CorpusMutants::try_to_read() {
 
 std::string CorpusMutants::try_to_verify() {
   std::string wrong;
-  VerifyReport report;
+  CorpusReport report;
   if (!succeeds(wrong, [&] { report = verify_corpus(mutant_, kLimits); }) || !report.unhashed.empty()) return wrong;
   ++counts_.verified;
   if (!succeeds(wrong, [&] {

@@ -161,6 +161,44 @@ sed 's/2020-01-\(..\) \(..\):00/\1.01.2020 \2:00/;s/,/;/g;s/\.5/,5/' l.csv > ger
 expect 65 "date-format='%d.%m.%Y %H:%M' fits all 240 rows" csv german.csv -o s.h5 --overwrite --decimal=,
 expect 0 "^240 rows" csv german.csv -o s.h5 --overwrite --decimal=, "--date-format=%d.%m.%Y %H:%M"
 expect 0 "^next: farsight data inspect s.h5" csv l.csv -o s.h5 --overwrite
+# csv, inspect, verify.
+expect 0 "^240 rows" csv l.csv -o s.h5 --overwrite --targets=load --known-future=temperature --unit=load=MW \
+  --licence=CC0-1.0
+expect 0 "^240 rows in 1 series, 2 channels, frequency 1h, 2020-01-01T00:00:00Z to 2020-01-10T23:00:00Z" inspect s.h5
+expect 0 "^licence: CC0-1.0" inspect s.h5
+expect 0 "^masked cells: 0 of 480" inspect s.h5
+expect 0 "^test +48 rows  2020-01-09T00:00:00Z to 2020-01-10T23:00:00Z" inspect s.h5
+expect 0 "^load +target +MW +12 +6.92[0-9]* +0.5 +12 +23.5 +11.5 +168$" inspect s.h5
+expect 0 '"masked_cells": 0,' inspect s.h5 --json
+expect 0 "^s.h5: good: 240 rows in 1 series, 480 values, 0 of them masked, 1[0-9] content hashes, every byte" verify s.h5
+# The load of an hour is that of the day before: seasonal_naive is exact, and its MASE scale 0.
+expect 0 "^ +24 +12 +37  seasonal_naive +0.000000 +0.000000 +0.00000 +n/a +0.0000$" inspect s.h5 --baselines --lookback=24 --horizon=12
+expect 0 "^note: MASE leaves out 1 of 1 channels" inspect s.h5 --baselines --lookback=24 --horizon=12
+expect 0 "^ +24 +24 +24  linear " inspect s.h5 --baselines --lookback=24 --horizon=12,24 --drop-last=8
+expect 0 "^note: look-back 24, horizon 12: seasonal_naive is left out: a season of 200 rows, but only 192 lie before" \
+  inspect s.h5 --baselines --lookback=24 --horizon=12 --season=200
+expect 0 '"forecast": "window_mean"' inspect s.h5 --json --baselines --lookback=24 --horizon=12
+expect 65 "has no split 'final' .has: test, train, valid." inspect s.h5 --baselines --split=final
+expect 65 "split .test. holds no window: 72 rows with their look-back, 120 are needed" inspect s.h5 --baselines --lookback=24 --horizon=96
+expect 64 "drop-last=64: the split 'test' has 37 windows, no full batch" inspect s.h5 --baselines --lookback=24 \
+  --horizon=12 --drop-last=64
+expect 64 "lookback: '2x' is not a whole number from 1 on" inspect s.h5 --baselines --lookback=24,2x
+expect 64 "--horizon is for --baselines, which is not given" inspect s.h5 --horizon=12
+expect 64 "holds tokens; --baselines is for time series" inspect ../c.h5 --baselines
+expect 0 "^1 cells masked" csv bad.csv -o s.h5 --overwrite --missing=mask
+expect 0 "^masked cells: 1 of 480" inspect s.h5
+expect 0 "480 values, 1 of them masked" verify s.h5
+cp s.h5 t.h5
+expect 0 "warning: no checksum file t.h5.sum" verify t.h5
+printf 'X' | dd of=t.h5 bs=1 seek=4200 conv=notrunc 2> /dev/null
+cp s.h5.sum t.h5.sum
+expect 65 "t.h5: block 0 .*differs from t.h5.sum" verify t.h5
+if [ "$python" != none ]; then
+  rm t.h5.sum
+  cp s.h5 t.h5
+  "$python" -c 'import h5py; h5py.File("t.h5", "r+")["series/0/values"][7, 0] = 3'
+  expect 65 "t.h5: '/series/0/values' has content hash [0-9a-f]{16}, [0-9a-f]{16} expected: damaged or edited" verify t.h5
+fi
 cd .. || exit 1
 
 [ $failures -eq 0 ] && echo "all commands behave"

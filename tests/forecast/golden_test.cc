@@ -1,56 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers that any implementation of the protocol must give: forecasting specification, sections 2 and 3.
 #include <cmath>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "data/probe.h"
-#include "data/series_windows.h"
-#include "data/series_writer.h"
-#include "kernels/error.h"
-#include "parallel/comm.h"
 #include "tests/data/scratch.h"
+#include "tests/forecast/golden_data.h"
 #include "tests/forecast/synthetic_series.h"
-#include "trainer/forecast/baselines.h"
 
 namespace farsight {
 namespace {
-
-struct Cell {
-  double mse, mae;
-};
-
-// Windows of `path` in a split, normalised.
-struct Data {
-  Data(const std::string& path, int64_t lookback, int64_t horizon, const std::string& split = "test")
-      : file(describe_series(path)), files(std::make_shared<SeriesFiles>(std::vector{file}, SeriesAccess{})) {
-    WindowOptions options{.split = "train", .lookback = lookback, .horizon = horizon, .scale = pooled_scale({file})};
-    train = std::make_unique<SeriesWindows>(files, options);
-    options.split = split;
-    windows = std::make_unique<SeriesWindows>(files, options);
-  }
-  SeriesDescriptor file;
-  std::shared_ptr<SeriesFiles> files;
-  std::unique_ptr<SeriesWindows> train, windows;
-};
-
-MetricValues evaluate(const Data& data, Baseline baseline, int64_t season, int64_t drop_last = 0) {
-  const auto self = make_self_communicator();
-  return evaluate_baselines(*data.train, *data.windows,
-                            {.baselines = {baseline}, .season = season, .drop_last = drop_last}, *self)
-      .front()
-      .metrics.total();
-}
-
-void expect_cell(const MetricValues& found, const Cell& cell, double tolerance, const std::string& what) {
-  EXPECT_NEAR(found.mse, cell.mse, tolerance) << what;
-  EXPECT_NEAR(found.mae, cell.mae, tolerance) << what;
-}
-
-constexpr double kExact = 2e-6, kSolved = 1e-5;
 
 class Synthetic : public ::testing::Test {
  protected:

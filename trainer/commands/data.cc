@@ -23,8 +23,8 @@ constexpr CommandEntry kCommands[] = {
     {"text", "text files and JSONL to a corpus of token ids", run_data_text},
     {"csv", "tables of measurements to time series", run_data_csv},
     {"tokenizer", "train a tokenizer, encode, decode, fingerprint", run_data_tokenizer},
-    {"inspect", "what a corpus holds", run_data_inspect},
-    {"verify", "check checksums, hashes, ids and borders of a corpus", run_data_verify},
+    {"inspect", "what a corpus or a file of time series holds; baselines of forecasts", run_data_inspect},
+    {"verify", "check checksums, hashes and contents of a data file", run_data_verify},
 };
 
 void print_commands(std::ostream& out) {

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// farsight data inspect, farsight data verify
+// farsight data inspect
 #include <algorithm>
+#include <charconv>
 #include <ostream>
 
 #include "data/corpus.h"
 #include "data/file.h"
+#include "data/probe.h"
 #include "data/tokenizer.h"
-#include "data/verify.h"
 #include "kernels/error.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/data_options.h"
+#include "trainer/commands/inspect_json.h"
 
 namespace farsight {
 
@@ -94,49 +96,107 @@ void print_corpus(const CorpusDescriptor& corpus, std::ostream& out) {
   out << fmt::format("checksum file: {}\n", corpus.sidecar ? "present" : "none that matches");
 }
 
-CommandTable file_table(const char* command, const char* description) {
-  return {.name = fmt::format("farsight data {}", command),
-          .synopsis = "F.h5...",
-          .description = description,
-          .example = fmt::format("farsight data {} corpus.h5", command),
-          .positional = "file",
-          .options = {}};
+CommandTable inspect_table() {
+  CommandTable table{
+      .name = "farsight data inspect",
+      .synopsis = "F.h5... [options]",
+      .description =
+          "Shows what a corpus or a file of time series holds, and how far simple forecasters get on the series.",
+      .example = "farsight data inspect etth1.h5 --baselines --lookback=96,336 --horizon=96,192,336,720",
+      .positional = "file",
+      .options = {}};
+  const auto text = [](const char* value) { return po::value<std::string>()->default_value(value); };
+  table.options.add_options()  //
+      ("baselines", po::bool_switch(),
+       "errors of repeat_last, seasonal_naive, window_mean and linear (closed form) on time series")  //
+      ("lookback", text("96"), "rows that a forecast sees; several: 96,336")                          //
+      ("horizon", text("96"), "rows to forecast; several: 96,192,336,720")                            //
+      ("split", text("test"), "train, valid or test")                                                 //
+      ("season", text("auto"), "rows of a season; auto: a day, week or year by the frequency")        //
+      ("drop-last", text("0"),
+       "N: leave out the windows after the last full batch of N, to reproduce old tables; 0: use every window")  //
+      ("json", po::bool_switch(), "one JSON object per file");
+  return table;
 }
 
-Args files_of(const po::variables_map& values, const char* command) {
-  if (values.count("file") == 0) fail(ErrorKind::usage, "farsight data {}: no file given", command);
-  return values["file"].as<Args>();
+int64_t whole_number(const char* option, std::string_view text, int64_t least) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < least) {
+    fail(ErrorKind::usage, "--{}: '{}' is not a whole number from {} on", option, text, least);
+  }
+  return value;
+}
+
+std::vector<int64_t> whole_numbers(const char* option, std::string_view text) {
+  std::vector<int64_t> values;
+  while (true) {
+    const size_t comma = text.find(',');
+    values.push_back(whole_number(option, text.substr(0, comma), 1));
+    if (comma == std::string_view::npos) return values;
+    text.remove_prefix(comma + 1);
+  }
+}
+
+std::optional<BaselineRequest> baseline_request(const po::variables_map& values) {
+  if (!values["baselines"].as<bool>()) {
+    for (const char* option : {"lookback", "horizon", "split", "season", "drop-last"}) {
+      if (!values[option].defaulted()) fail(ErrorKind::usage, "--{} is for --baselines, which is not given", option);
+    }
+    return std::nullopt;
+  }
+  const auto text = [&](const char* option) { return values[option].as<std::string>(); };
+  BaselineRequest request;
+  request.lookbacks = whole_numbers("lookback", text("lookback"));
+  request.horizons = whole_numbers("horizon", text("horizon"));
+  request.split = text("split");
+  request.season = text("season") == "auto" ? 0 : whole_number("season", text("season"), 1);
+  request.drop_last = whole_number("drop-last", text("drop-last"), 0);
+  return request;
+}
+
+void inspect_corpus(const CorpusDescriptor& corpus, bool json, std::ostream& out) {
+  if (json) {
+    out << corpus_json(corpus);
+    return;
+  }
+  const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(corpus.tokenizer);
+  print_corpus(corpus, out);
+  for (const SplitDescriptor& split : corpus.splits) {
+    print_split(split, out);
+    print_beginning(corpus, split, *tokenizer, out);
+  }
+}
+
+void inspect_series(const SeriesDescriptor& file, const std::optional<BaselineRequest>& request, bool json,
+                    std::ostream& out) {
+  const SeriesFacts facts = read_series_facts(file);
+  if (!json) print_series(facts, out);
+  std::optional<BaselineTable> baselines;
+  if (request) baselines = measure_baselines(file, *request);
+  if (json) {
+    out << series_json(facts, baselines ? &*baselines : nullptr);
+  } else if (baselines) {
+    print_baselines(*baselines, out);
+  }
 }
 
 }  // namespace
 
 int run_data_inspect(const Args& args, std::ostream& out, std::ostream& /*err*/) {
-  const auto values = parse_command(file_table("inspect", "Shows what a corpus holds."), args, out);
+  const auto values = parse_command(inspect_table(), args, out);
   if (!values) return 0;
-  for (const std::string& path : files_of(*values, "inspect")) {
-    const CorpusDescriptor corpus = probe_corpus(path);
-    const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(corpus.tokenizer);
-    print_corpus(corpus, out);
-    for (const SplitDescriptor& split : corpus.splits) {
-      print_split(split, out);
-      print_beginning(corpus, split, *tokenizer, out);
+  if (values->count("file") == 0) fail(ErrorKind::usage, "farsight data inspect: no file given");
+  const std::optional<BaselineRequest> request = baseline_request(*values);
+  const bool json = (*values)["json"].as<bool>();
+  for (const std::string& path : (*values)["file"].as<Args>()) {
+    const DataDescriptor found = probe_data(path);
+    if (const auto* series = std::get_if<SeriesDescriptor>(&found)) {
+      inspect_series(*series, request, json, out);
+      continue;
     }
-  }
-  return 0;
-}
-
-int run_data_verify(const Args& args, std::ostream& out, std::ostream& err) {
-  const auto values = parse_command(
-      file_table("verify", "Checks checksums, content hashes, token ids and document borders of a corpus."), args, out);
-  if (!values) return 0;
-  for (const std::string& path : files_of(*values, "verify")) {
-    const VerifyReport report = verify_corpus(path);
-    if (!report.sidecar) err << fmt::format("{}: warning: no checksum file {}.sum beside it\n", path, path);
-    for (const std::string& array : report.unhashed) {
-      err << fmt::format("{}: warning: '{}' has no content hash\n", path, array);
-    }
-    out << fmt::format("{}: good: {} tokens, {} documents, {} content hashes{}\n", path, with_commas(report.tokens),
-                       with_commas(report.documents), report.hashed, report.sidecar ? ", every byte" : "");
+    if (request) fail(ErrorKind::usage, "{}: holds tokens; --baselines is for time series", path);
+    inspect_corpus(std::get<CorpusDescriptor>(found), json, out);
   }
   return 0;
 }
