@@ -45,7 +45,9 @@ class EttTest : public ::testing::TestWithParam<const Ett*> {
  protected:
   void SetUp() override {
     FARSIGHT_NEEDS_REAL_DATA(csv());
-    table_ = read_series_csv({.inputs = {real_data(csv())}}).table;
+    SeriesCsvOptions options;
+    options.inputs = {real_data(csv())};
+    table_ = read_series_csv(options).table;
     split_series("ett-hour", table_);
     path_ = write_synthetic(scratch_.path("ett.h5"), table_);
   }

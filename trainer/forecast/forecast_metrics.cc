@@ -17,7 +17,8 @@ double pinball(double level, double truth, double quantile) {
   return std::max(level * u, (level - 1.0) * u);
 }
 
-// Tenths, if all of them are there: intervals of other levels must not change the mean over levels.
+// All levels where they are evenly spaced; else tenths, if all of them are there: levels that are there for an interval
+// must not change the mean over levels.
 std::vector<size_t> scored_levels(const std::vector<double>& levels) {
   constexpr int kTenths = 9;
   std::vector<size_t> tenths, all;
@@ -26,7 +27,11 @@ std::vector<size_t> scored_levels(const std::vector<double>& levels) {
     const double tenth = static_cast<double>(tenths.size() + 1) / (kTenths + 1);
     if (tenths.size() < kTenths && std::abs(levels[q] - tenth) < 1e-9) tenths.push_back(q);
   }
-  return tenths.size() == kTenths ? tenths : all;
+  bool even = true;
+  for (size_t q = 2; q < levels.size(); ++q) {
+    even = even && std::abs(levels[q] - 2.0 * levels[q - 1] + levels[q - 2]) < 1e-9;
+  }
+  return !even && tenths.size() == kTenths ? tenths : all;
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 //   MSE, MAE, RMSE = sqrt(MSE)                       in z units and in original units
 //   sMAPE = mean 2 |y - f| / (|y| + |f|), 0/0 = 0    original units, in [0, 2]
 //   MASE = MAE / mean over training rows t >= m of |y_t - y_(t-m)|     (original units; no value for a zero scale)
-//   WQL = mean over levels of 2 sum(pinball) / sum|y|;  CRPS = 2 mean over levels of the mean pinball; both over the
-//   levels 0.1, 0.2 .. 0.9 where all are there, else over all levels
+//   WQL = mean over levels of 2 sum(pinball) / sum|y|;  CRPS = 2 mean over levels of the mean pinball; both over all
+//   levels where they are evenly spaced, else over 0.1, 0.2 .. 0.9 where all of these are there
 //   coverage and mean width of the intervals between two levels
 // Source: forecasting specification, section 5.4; Gneiting & Raftery 2007 (doi:10.1198/016214506000001437).
 #pragma once
