@@ -281,14 +281,6 @@ TEST_F(CorpusTest, SamplesOfSeveralFilesFollowEachOtherAndNeverCross) {
                   "tokeniser 0361ca70f3721e17");
 }
 
-// The interpreter of the user or that of the system.
-std::string python_with_h5py() {
-  for (const std::string python : {"python3", "/usr/bin/python3"}) {
-    if (std::system((python + " -c 'import h5py' > /dev/null 2>&1").c_str()) == 0) return python;
-  }
-  return "";
-}
-
 TEST_F(CorpusTest, AFileWrittenByH5pyIsAccepted) {
   const std::string python = python_with_h5py();
   if (python.empty()) GTEST_SKIP() << "needs python3-h5py";

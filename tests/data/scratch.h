@@ -58,6 +58,14 @@ inline std::string real_data(const std::string& name) {
 #define FARSIGHT_NEEDS_REAL_DATA(name) \
   if (!std::filesystem::exists(real_data(name))) GTEST_SKIP() << "needs " << real_data(name) << " (FARSIGHT_DATA)"
 
+// The interpreter of the user or that of the system; "" without h5py.
+inline std::string python_with_h5py() {
+  for (const std::string python : {"python3", "/usr/bin/python3"}) {
+    if (std::system((python + " -c 'import h5py' > /dev/null 2>&1").c_str()) == 0) return python;
+  }
+  return "";
+}
+
 inline TextReport make_corpus(const TextOptions& options) {
   return write_text_corpus(options, [](const TextProgress&) {});
 }
