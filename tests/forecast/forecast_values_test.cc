@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <boost/math/distributions/normal.hpp>
@@ -132,14 +133,36 @@ TEST(HeadReader, QuantilesAreSortedAndCrossingsCounted) {
   EXPECT_EQ(reader.crossings(), 5);
 }
 
-TEST(HeadReader, DrawingLevelsReachIntoTheTails) {
-  const ForecastLossOptions loss{.kind = ForecastLossKind::gaussian, .levels = {}, .components = {}};
-  const std::vector<double> levels = drawing_levels(loss);
-  EXPECT_EQ(levels.size(), 201U);
-  EXPECT_DOUBLE_EQ(levels.front(), 0.001);
-  EXPECT_DOUBLE_EQ(levels.back(), 0.999);
-  EXPECT_TRUE(std::is_sorted(levels.begin(), levels.end()));
-  EXPECT_DOUBLE_EQ(levels[100], 0.5);
+// Evenly spaced uniform numbers give draws whose quantiles are those of the head.
+TEST(HeadReader, DrawsFollowTheDistribution) {
+  ForecastLossOptions mixture{.kind = ForecastLossKind::mixture, .levels = {}, .components = {}};
+  mixture.components = {{MixtureKind::gaussian, 1.0}, {MixtureKind::student_t, 1.0}, {MixtureKind::fixed, 0.4}};
+  const std::vector<std::pair<ForecastLossOptions, std::vector<float>>> heads{
+      {{.kind = ForecastLossKind::gaussian, .levels = {}, .components = {}}, {0.5F, -1.25F}},
+      {{.kind = ForecastLossKind::student_t, .levels = {}, .components = {}}, {-2.0F, 0.75F, -0.5F}},
+      {mixture, {0.3F, -1.0F, -0.5F, -0.2F, 1.5F, -1.0F, 3.0F, 0.1F, 4.0F}}};
+  constexpr int kDraws = 20000;
+  for (const auto& [loss, raw] : heads) {
+    const HeadReader reader(loss, forecast_levels(loss));
+    std::vector<double> draws;
+    for (int i = 0; i < kDraws; ++i) draws.push_back(reader.draw(raw, kScale, (i + 0.5) / kDraws));
+    std::sort(draws.begin(), draws.end());
+    const std::vector<double> expected = read(loss, raw, kScale).quantiles, levels = usual_levels();
+    const double spread = expected.back() - expected.front();
+    for (size_t q = 0; q < levels.size(); ++q) {
+      EXPECT_NEAR(draws[static_cast<size_t>(levels[q] * kDraws)], expected[q], 2e-3 * spread) << levels[q];
+    }
+  }
+}
+
+TEST(HeadReader, DrawsOfQuantilesLieBetweenThem) {
+  ForecastLossOptions loss{.kind = ForecastLossKind::quantile, .levels = {0.1, 0.5, 0.9}, .components = {}};
+  const HeadReader reader(loss, loss.levels);
+  const std::vector<float> raw{2.0F, 1.0F, 4.0F};  // not in order
+  for (const auto& [uniform, expected] :
+       std::map<double, double>{{0.01, 1.0}, {0.1, 1.0}, {0.2, 1.25}, {0.5, 2.0}, {0.8, 3.5}, {0.95, 4.0}}) {
+    EXPECT_NEAR(reader.draw(raw, {}, uniform), expected, 1e-12) << uniform;
+  }
 }
 
 TEST(BestLossTest, CountsSinceTheBest) {
