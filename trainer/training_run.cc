@@ -167,12 +167,13 @@ StopRequest TrainingRun::agree_and_save() {
       stop == StopRequest::terminate && last_step_s_ + save_s > config_.train.grace_s ? int64_t{1} : int64_t{0}};
   if (stop == StopRequest::terminate) agree(world_, too_late);
   const bool stopping = stop != StopRequest::none && too_late[0] == 0;
-  const bool save = stopping || due(save_every_) || improved_;
+  // The best so far is committed and named before anything newer, for which it could be skipped or removed.
+  const bool wait = stopping || improved_, save = wait || due(save_every_);
   improved_ = false;
   if (stop != StopRequest::none) settle(0);
-  if (stopping) watchdog_->enter(Section::save, position_.step);
+  if (wait) watchdog_->enter(Section::save, position_.step);
   const auto report = agreed([&] {
-    return writer_->step({save && position_.step != last_saved_, stopping, {flags[1], flags[2]}},
+    return writer_->step({save && position_.step != last_saved_, wait, {flags[1], flags[2]}},
                          [&] { return snapshot(); });
   });
   if (save && !report.skipped) last_saved_ = position_.step;

@@ -113,7 +113,8 @@ void TrainingRun::resume() {
   const auto& saved = loaded.manifest->state;
   position_ = {saved.step, saved.tokens, saved.samples_consumed};
   description_.best.load(saved.loss_statistics);
-  loaded_step_ = last_saved_ = position_.step;
+  loaded_step_ = last_saved_ = outcome_.step = position_.step;
+  if (due(eval_every_)) last_evaluated_ = position_.step;  // before it was saved
   say(fmt::format("resumed from {} (step {}, {} tokens)", loaded.path, position_.step, position_.tokens));
 }
 

@@ -25,17 +25,16 @@ Tensor on_host(const Tensor& tensor) {
 }  // namespace
 
 WindowForecaster::WindowForecaster(Forecaster& model, int64_t horizon)
-    : WindowForecaster(model, horizon, forecast_levels(model.forecast_spec().loss)) {}
-
-WindowForecaster::WindowForecaster(Forecaster& model, int64_t horizon, std::vector<double> levels)
-    : model_(model), horizon_(horizon), reader_(model.forecast_spec().loss, std::move(levels)) {
+    : model_(model),
+      horizon_(horizon),
+      reader_(model.forecast_spec().loss, forecast_levels(model.forecast_spec().loss)) {
   const int64_t most = model.forecast_spec().horizon;
   if (horizon < 1 || horizon > most) {
     fail(ErrorKind::config, "a horizon of {} rows; the model forecasts 1 to {}", horizon, most);
   }
 }
 
-void WindowForecaster::run(const MicroBatch& batch, const std::function<void(int64_t, const ForecastValues&)>& visit) {
+void WindowForecaster::each_step(const MicroBatch& batch, const std::function<void(const Step&)>& visit) {
   const ForecastSpec& spec = model_.forecast_spec();
   const auto self = make_self_communicator();
   ParallelOptions alone;
@@ -51,10 +50,6 @@ void WindowForecaster::run(const MicroBatch& batch, const std::function<void(int
   const Tensor gamma = model_.gamma() != nullptr ? on_host(model_.gamma()->value) : Tensor();
   const Tensor beta = model_.beta() != nullptr ? on_host(model_.beta()->value) : Tensor();
   const int64_t channels = spec.target_count(), outputs = reader_.outputs();
-  const auto levels = static_cast<int64_t>(reader_.levels().size());
-  ForecastValues values;
-  values.point.resize(static_cast<size_t>(channels * horizon_));
-  values.quantiles.resize(static_cast<size_t>(channels * horizon_ * levels));
   for (size_t j = 0; j < batch.sample_ids.size(); ++j) {
     if (batch.sample_ids[j] == kNoSample) continue;
     for (int64_t c = 0; c < channels; ++c) {
@@ -66,14 +61,38 @@ void WindowForecaster::run(const MicroBatch& batch, const std::function<void(int
       if (beta.defined()) scale.beta = static_cast<double>(beta.data<float>()[c]);
       for (int64_t h = 0; h < horizon_; ++h) {
         const float* at = raw.data<float>() + row * raw.cols() + h * outputs;
-        const auto cell = static_cast<size_t>(c * horizon_ + h);
-        values.point[cell] = reader_.read(
-            {at, static_cast<size_t>(outputs)}, scale,
-            std::span(values.quantiles).subspan(cell * static_cast<size_t>(levels), static_cast<size_t>(levels)));
+        visit({static_cast<int64_t>(j),
+               c,
+               h,
+               {at, static_cast<size_t>(outputs)},
+               scale,
+               static_cast<size_t>(c * horizon_ + h),
+               c + 1 == channels && h + 1 == horizon_});
       }
     }
-    visit(static_cast<int64_t>(j), values);
   }
+}
+
+void WindowForecaster::run(const MicroBatch& batch, const std::function<void(int64_t, const ForecastValues&)>& visit) {
+  const auto cells = static_cast<size_t>(model_.forecast_spec().target_count() * horizon_);
+  const size_t levels = reader_.levels().size();
+  ForecastValues values;
+  values.point.resize(cells);
+  values.quantiles.resize(cells * levels);
+  each_step(batch, [&](const Step& at) {
+    const auto quantiles = std::span(values.quantiles).subspan(at.cell * levels, levels);
+    values.point[at.cell] = reader_.read(at.raw, at.scale, quantiles);
+    if (at.last) visit(at.row, values);
+  });
+}
+
+void WindowForecaster::draw(const MicroBatch& batch, const std::function<double(int64_t, int64_t, int64_t)>& uniform,
+                            const std::function<void(int64_t, std::span<const double>)>& visit) {
+  std::vector<double> draws(static_cast<size_t>(model_.forecast_spec().target_count() * horizon_));
+  each_step(batch, [&](const Step& at) {
+    draws[at.cell] = reader_.draw(at.raw, at.scale, uniform(at.row, at.channel, at.step));
+    if (at.last) visit(at.row, draws);
+  });
 }
 
 ForecastEvaluation evaluate_forecaster(

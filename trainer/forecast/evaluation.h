@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,15 +20,25 @@ class WindowForecaster {
  public:
   // `horizon` steps of each forecast, at most those of the model. On the device of this thread.
   WindowForecaster(Forecaster& model, int64_t horizon);
-  // With quantiles at these levels (of a quantile head: its own).
-  WindowForecaster(Forecaster& model, int64_t horizon, std::vector<double> levels);
 
   const std::vector<double>& levels() const { return reader_.levels(); }
   int64_t crossings() const { return reader_.crossings(); }
   // visit(j, forecast) for each row j of the batch that is not padding.
   void run(const MicroBatch& batch, const std::function<void(int64_t, const ForecastValues&)>& visit);
+  // One draw of every step instead: visit(j, draws [C, H]). uniform(j, c, h) in (0, 1).
+  void draw(const MicroBatch& batch, const std::function<double(int64_t, int64_t, int64_t)>& uniform,
+            const std::function<void(int64_t, std::span<const double>)>& visit);
 
  private:
+  struct Step {
+    int64_t row, channel, step;  // of the batch, of the targets, of the horizon
+    std::span<const float> raw;
+    const HeadScale& scale;
+    size_t cell;  // in [C, H]
+    bool last;    // of its row
+  };
+  void each_step(const MicroBatch& batch, const std::function<void(const Step&)>& visit);
+
   Forecaster& model_;
   int64_t horizon_;
   HeadReader reader_;

@@ -95,7 +95,8 @@ double ForecastTask::flops_per_token() const {
 
 bool ForecastTask::solve(Trainable& model, const TaskPlace& place) {
   if (config_.model.kind != ModelKind::linear || config_.model.solver != SolverChoice::closed_form) return false;
-  SeriesWindows train(train_files_, window_options(config_, facts_, "train"));
+  // The stream of training windows already reads from these files, in a thread of its own.
+  SeriesWindows train(train_files_->reopen(), window_options(config_, facts_, "train"));
   dynamic_cast<LinearForecaster&>(model).set(solve_linear(train, place.mesh.world()));
   return true;
 }

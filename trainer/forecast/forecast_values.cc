@@ -92,6 +92,16 @@ double mixture_quantile(const std::vector<Component>& parts, double level) {
   return 0.5 * (low + high);
 }
 
+// The quantile at `uniform`, linear between the levels there are.
+double between(std::span<const double> values, const std::vector<double>& levels, double uniform) {
+  const auto above = std::upper_bound(levels.begin(), levels.end(), uniform);
+  if (above == levels.begin()) return values.front();
+  if (above == levels.end()) return values.back();
+  const auto at = static_cast<size_t>(above - levels.begin());
+  const double part = (uniform - levels[at - 1]) / (levels[at] - levels[at - 1]);
+  return values[at - 1] + part * (values[at] - values[at - 1]);
+}
+
 bool is_point(ForecastLossKind kind) {
   return kind == ForecastLossKind::mse || kind == ForecastLossKind::mae || kind == ForecastLossKind::huber;
 }
@@ -103,16 +113,6 @@ std::vector<double> usual_levels() { return {0.025, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
 std::vector<double> forecast_levels(const ForecastLossOptions& loss) {
   if (loss.kind == ForecastLossKind::quantile) return loss.levels;
   return is_point(loss.kind) ? std::vector<double>() : usual_levels();
-}
-
-std::vector<double> drawing_levels(const ForecastLossOptions& loss) {
-  if (loss.kind == ForecastLossKind::quantile || is_point(loss.kind)) return forecast_levels(loss);
-  constexpr int kSteps = 200;
-  constexpr double kTail = 0.001;
-  std::vector<double> levels{kTail};
-  for (int i = 1; i < kSteps; ++i) levels.push_back(static_cast<double>(i) / kSteps);
-  levels.push_back(1.0 - kTail);
-  return levels;
 }
 
 HeadReader::HeadReader(ForecastLossOptions loss, std::vector<double> levels)
@@ -142,6 +142,25 @@ double HeadReader::read(std::span<const float> raw, const HeadScale& scale, std:
                                     : parts[0].location + parts[0].width * parts[0].standard_quantile(levels_[q]);
   }
   return point;
+}
+
+double HeadReader::draw(std::span<const float> raw, const HeadScale& scale, double uniform) const {
+  constexpr double kTail = 0.001;
+  RawHead head(raw, scale);
+  if (is_point(loss_.kind)) return head.location();
+  if (loss_.kind == ForecastLossKind::quantile) {
+    std::vector<double> quantiles;
+    for (size_t q = 0; q < loss_.levels.size(); ++q) quantiles.push_back(head.location());
+    std::sort(quantiles.begin(), quantiles.end());
+    return between(quantiles, loss_.levels, uniform);
+  }
+  const std::vector<Component> parts = components_of(loss_, raw, scale);
+  // The part in which the number falls, then where in it: one quantile of one part, not of the mixture.
+  size_t at = 0;
+  while (at + 1 < parts.size() && uniform >= parts[at].weight) uniform -= parts[at++].weight;
+  const Component& c = parts[at];
+  const double level = std::clamp(uniform / c.weight, kTail, 1.0 - kTail);
+  return c.location + c.width * c.standard_quantile(level);
 }
 
 }  // namespace farsight

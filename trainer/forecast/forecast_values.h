@@ -17,8 +17,6 @@ std::vector<double> usual_levels();
 // Levels that forecasts with this loss have: those of a quantile loss, usual_levels() for distributions, none for a
 // point.
 std::vector<double> forecast_levels(const ForecastLossOptions& loss);
-// The same, but for distributions 199 levels with tails of 0.1 %: to draw from, linear between them.
-std::vector<double> drawing_levels(const ForecastLossOptions& loss);
 
 // How the head of one window and channel is de-normalised: location -> (location - beta) / gamma * std + mean.
 struct HeadScale {
@@ -37,6 +35,9 @@ class HeadReader {
   // raw [K]; quantiles [levels] or empty for none. Returns the point.
   double read(std::span<const float> raw, const HeadScale& scale, std::span<double> quantiles);
   int64_t crossings() const { return crossings_; }
+  // The draw that belongs to a uniform number in (0, 1), raw [K]: of a distribution, with tails of 0.1 % cut off; of a
+  // quantile head linear between its levels, and nothing beyond the outer ones. Of a point the point.
+  double draw(std::span<const float> raw, const HeadScale& scale, double uniform) const;
 
  private:
   ForecastLossOptions loss_;

@@ -101,7 +101,7 @@ class RollOut {
     std::vector<double> drawn(static_cast<size_t>(paths * channels * horizon_));  // [paths, C, H]
     for (int64_t done = 0; done < horizon_; done += spec.horizon) {
       const int64_t steps = std::min(spec.horizon, horizon_ - done);
-      block(rolling, series, done, steps, drawn, levels.empty());
+      block(rolling, series, done, steps, drawn);
       rolling.shift(steps);
       for (int64_t p = 0; p < paths; ++p) put_back(rolling, p, done, steps, drawn);
     }
@@ -119,36 +119,21 @@ class RollOut {
     }
   }
 
-  // A path is a draw of each step by itself: its key is what it is for.
-  void block(const Rolling& rolling, int64_t series, int64_t done, int64_t steps, std::vector<double>& drawn,
-             bool points) {
+  // A path is a draw of each step by itself: its key is what it is for. Draws of a point are the point.
+  void block(const Rolling& rolling, int64_t series, int64_t done, int64_t steps, std::vector<double>& drawn) {
     const ForecastSpec& spec = trained_.model->forecast_spec();
     const int64_t channels = spec.target_count();
-    WindowForecaster forecaster(*trained_.model, spec.horizon, drawing_levels(spec.loss));
-    const size_t levels = forecaster.levels().size();
-    forecaster.run(rolling.batch(), [&](int64_t p, const ForecastValues& values) {
+    WindowForecaster forecaster(*trained_.model, steps);
+    const auto uniform = [&](int64_t p, int64_t c, int64_t h) {
+      const uint64_t key = hash64(std::vector<uint64_t>{options_.seed, static_cast<uint64_t>(series),
+                                                        static_cast<uint64_t>(p), static_cast<uint64_t>(c)});
+      return uniform_variate(key, static_cast<uint64_t>(done + h));
+    };
+    forecaster.draw(rolling.batch(), uniform, [&](int64_t p, std::span<const double> values) {
       for (int64_t c = 0; c < channels; ++c) {
-        const uint64_t key = hash64(std::vector<uint64_t>{options_.seed, static_cast<uint64_t>(series),
-                                                          static_cast<uint64_t>(p), static_cast<uint64_t>(c)});
-        for (int64_t h = 0; h < steps; ++h) {
-          const auto cell = static_cast<size_t>(c * spec.horizon + h);
-          double& out = drawn[static_cast<size_t>((p * channels + c) * horizon_ + done + h)];
-          out = points ? values.point[cell]
-                       : between(std::span(values.quantiles).subspan(cell * levels, levels), forecaster.levels(),
-                                 uniform_variate(key, static_cast<uint64_t>(done + h)));
-        }
+        std::copy_n(values.begin() + c * steps, steps, drawn.begin() + (p * channels + c) * horizon_ + done);
       }
     });
-  }
-
-  // The quantile at `uniform`, linear between the levels there are.
-  static double between(std::span<const double> values, const std::vector<double>& levels, double uniform) {
-    const auto above = std::upper_bound(levels.begin(), levels.end(), uniform);
-    if (above == levels.begin()) return values.front();
-    if (above == levels.end()) return values.back();
-    const auto at = static_cast<size_t>(above - levels.begin());
-    const double part = (uniform - levels[at - 1]) / (levels[at] - levels[at - 1]);
-    return values[at - 1] + part * (values[at] - values[at - 1]);
   }
 
   void put_back(Rolling& rolling, int64_t path, int64_t done, int64_t steps, const std::vector<double>& drawn) {
@@ -345,7 +330,7 @@ std::string csv_number(double value) {
 
 std::string to_csv(const FutureForecast& forecast, bool with_units) {
   std::string text = "unique_id,ds,cutoff,horizon,y,mean";
-  for (const double level : forecast.levels) text += ",q" + csv_number(level);
+  for (const double level : forecast.levels) text += fmt::format(",q{}", csv_number(level));
   const auto any = [&](std::vector<double> ChannelForecast::*member) {
     return std::any_of(forecast.channels.begin(), forecast.channels.end(),
                        [&](const ChannelForecast& c) { return !(c.*member).empty(); });
@@ -368,9 +353,10 @@ std::string to_csv(const FutureForecast& forecast, bool with_units) {
     const std::string cutoff = iso_time(forecast.cutoff[s]);
     for (size_t h = 0; h < c.mean.size(); ++h) {
       text += fmt::format("{},{},{},{},,{}", id, iso_time(forecast.time[s][h]), cutoff, h + 1, csv_number(c.mean[h]));
-      for (size_t q = 0; q < levels; ++q) text += "," + csv_number(c.quantiles[h * levels + q]);
-      for (const auto member : baselines) text += "," + ((c.*member).empty() ? "" : csv_number((c.*member)[h]));
-      if (with_units) text += "," + csv_cell(c.unit);
+      for (size_t q = 0; q < levels; ++q) text += fmt::format(",{}", csv_number(c.quantiles[h * levels + q]));
+      for (const auto member : baselines)
+        text += fmt::format(",{}", (c.*member).empty() ? "" : csv_number((c.*member)[h]));
+      if (with_units) text += fmt::format(",{}", csv_cell(c.unit));
       text += '\n';
     }
   }
