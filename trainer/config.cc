@@ -53,8 +53,9 @@ Config default_config(TaskKind task, ModelKind kind) {
   Config config;
   config.task.kind = task;
   if (task == TaskKind::lm) return config;
-  // The recipe of the published forecasters (forecasting specification, sections 2.5 and 4.3), small models on few
-  // rows.
+  // The recipe of the published forecasters (forecasting specification, sections 2.5 and 4.3): small models on few rows.
+  // But for the rate: 1e-3 in place of 1e-4 reaches a better validation loss (ETTh1, 336 + 96 rows: 0.659 after 3
+  // epochs, where 1e-4 was at 0.676 after 31), because type3 takes a tenth of it away in every epoch.
   ModelConfig& m = config.model;
   m.kind = kind;
   m.layers = 3;
@@ -69,7 +70,7 @@ Config default_config(TaskKind task, ModelKind kind) {
   config.attention.mask.causal = false;
   config.attention.position = PositionChoice::learned;
   config.data.pack = PackChoice::concat;
-  config.optim.lr = 1e-4;
+  config.optim.lr = 1e-3;
   config.optim.beta2 = 0.999;
   config.optim.weight_decay = 0.0;
   config.optim.clip = 0.0;
