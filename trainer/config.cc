@@ -53,8 +53,8 @@ Config default_config(TaskKind task, ModelKind kind) {
   Config config;
   config.task.kind = task;
   if (task == TaskKind::lm) return config;
-  // The recipe of the published forecasters (forecasting specification, sections 2.5 and 4.3): small models on few rows.
-  // But for the rate: 1e-3 in place of 1e-4 reaches a better validation loss (ETTh1, 336 + 96 rows: 0.659 after 3
+  // The recipe of the published forecasters (forecasting specification, sections 2.5 and 4.3): small models on few
+  // rows. But for the rate: 1e-3 in place of 1e-4 reaches a better validation loss (ETTh1, 336 + 96 rows: 0.659 after 3
   // epochs, where 1e-4 was at 0.676 after 31), because type3 takes a tenth of it away in every epoch.
   ModelConfig& m = config.model;
   m.kind = kind;

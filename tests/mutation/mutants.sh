@@ -39,10 +39,10 @@ mutant B4b "documents predict the beginning of the next one" data/corpus.cc \
 mutant B5 "initial values are drawn by the index within the rank's slice" kernels/parameter.cc \
   'int64_t index = global_index(parameter.slice, i);' 'int64_t index = i;' \
   parity_test '*plain*'
-mutant B6a "attention dropout is drawn by local heads" trainer/model.cc \
+mutant B6a "attention dropout is drawn by local heads" trainer/transformer.cc \
   'options.first_head = place_.first_head();' 'options.first_head = 0;' \
   parity_test '*rich*'
-mutant B6b "token dropout forgets where the rank's rows begin" trainer/model.cc \
+mutant B6b "token dropout forgets where the rank's rows begin" trainer/transformer.cc \
   'site.first_row = first_row();' 'site.first_row = 0;' \
   parity_test '*rich*'
 mutant B6c "ulysses draws dropout by the heads of the rank" parallel/context_attention.cc \
@@ -118,7 +118,7 @@ mutant B16b "learned positions forget where the rank's rows begin" trainer/model
 mutant B17a "a window cuts one hop of the ring too many" parallel/ring_attention.cc \
   'return hops;' 'return hops > 1 ? hops - 1 : hops;' \
   ring_attention_test
-mutant B17b "slopes of ALiBi by local heads" trainer/model.cc \
+mutant B17b "slopes of ALiBi by local heads" trainer/transformer.cc \
   'const auto first = spec_.attention.alibi_slopes.begin() + place_.first_head();' \
   'const auto first = spec_.attention.alibi_slopes.begin();' \
   parity_test '*rich*'
@@ -131,8 +131,8 @@ mutant B17c "documents are ignored among arriving keys" parallel/attention_shard
 mutant B18a "attention stays on the rank" parallel/ring_attention.cc \
   'const int64_t all = layout.owners() - 1;' 'const int64_t all = 0 * layout.owners();' \
   parity_test '*plain*'
-mutant B18b "activations are silently not sharded over tensor ranks" trainer/model.cc \
-  'sharding_.sequence_parallel && mesh.tp().size() > 1' 'false' \
+mutant B18b "activations are silently not sharded over tensor ranks" trainer/transformer.cc \
+  'sharding.sequence_parallel && on.tp().size() > 1' 'false' \
   parity_test '*plain*'
 mutant B19a "uneven heads are rounded down" parallel/head_partition.cc \
   'return n / shares * i + std::min(i, n % shares);' 'return n / shares * i;' \
