@@ -141,6 +141,21 @@ TEST(ForecastParity, SomeChannelsAndNoInstanceNorm) {
                 {kOnePass[0], kOnePass[5]}, /*batch_norm=*/true);
 }
 
+// Options that a model forgot would agree with themselves in every layout.
+TEST(ForecastParity, EveryOptionMatters) {
+  const auto first_loss = [](const Overrides& overrides) { return run_on(overrides, 1).losses.front(); };
+  const double plain = first_loss({});
+  for (const char* option :
+       {"model.residual_attention=false", "model.norm=layer", "model.norm_eps=0.1", "model.dropout=0",
+        "model.instance_norm=false", "model.heads=4", "loss.kind=mae", "data.normalise=none"}) {
+    EXPECT_NE(first_loss({option}), plain) << option;
+  }
+  const Overrides linear{"model.kind=linear"};
+  for (const char* option : {"model.form=dlinear", "model.individual=true", "data.stride=2"}) {
+    EXPECT_NE(first_loss(linear + Overrides{option}), first_loss(linear)) << option;
+  }
+}
+
 TEST(ForecastParity, ADeviceEqualsTheCpu) {
   if (cuda_library().table == nullptr) GTEST_SKIP() << cuda_library().reason;
   for (const Overrides& model : {Overrides{"loss.kind=quantile"},
