@@ -116,7 +116,7 @@ DataMutants::DataMutants(const std::string& folder, MutantSource source) : mutan
 }
 
 std::string DataMutants::write_good(const std::string& folder, MutantSource source) const {
-  const std::string path = folder + "/good.h5";
+  std::string path = folder + "/good.h5";
   const bool compress = source == MutantSource::compressed_corpus || source == MutantSource::compressed_series;
   if (source == MutantSource::series || source == MutantSource::compressed_series) {
     return write_table(path, random_table(kTable, {.frequency = {.step_ns = 1'000'000'000, .months = 0}}), compress);

@@ -60,7 +60,7 @@ inline std::string real_data(const std::string& name) {
 
 // The interpreter of the user or that of the system; "" without h5py.
 inline std::string python_with_h5py() {
-  for (const std::string python : {"python3", "/usr/bin/python3"}) {
+  for (std::string python : {"python3", "/usr/bin/python3"}) {
     if (std::system((python + " -c 'import h5py' > /dev/null 2>&1").c_str()) == 0) return python;
   }
   return "";

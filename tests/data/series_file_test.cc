@@ -39,7 +39,9 @@ void expect_equal(const SeriesTable& table, const SeriesDescriptor& file, DataIo
       EXPECT_EQ(std::memcmp(files.values(s, begin, count), series.values.data() + first, 4 * cells), 0);
       const uint8_t* mask = files.mask(s, begin, count);
       ASSERT_EQ(mask == nullptr, series.mask.empty());
-      if (mask != nullptr) EXPECT_EQ(std::memcmp(mask, series.mask.data() + first, cells), 0);
+      if (mask != nullptr) {
+        EXPECT_EQ(std::memcmp(mask, series.mask.data() + first, cells), 0);
+      }
       std::vector<int64_t> times(static_cast<size_t>(count));
       files.times(s, begin, times);
       EXPECT_TRUE(std::equal(times.begin(), times.end(), series.time.begin() + begin));
@@ -142,7 +144,7 @@ with h5py.File(sys.argv[1], 'w') as f:
     x = np.random.default_rng(1).normal(size=(50, 3))
     mask = np.ones((50, 3), 'u1')
     mask[7, 1], x[7, 1] = 0, np.nan
-    f['channels/name'] = ['a', 'b', 'ç']
+    f['channels/name'] = ['a', 'b', '\u00e7']
     f['channels/unit'] = np.array([b'K', b'', b'm'])
     f['channels/role'] = [0, 1, 2]
     f['series/s/values'], f['series/s/mask'] = x, mask
@@ -162,7 +164,7 @@ with h5py.File(sys.argv[1], 'w') as f:
   ASSERT_EQ(std::system((python + " " + script + " " + path).c_str()), 0);
   const SeriesDescriptor file = probe_series(path);
   EXPECT_EQ(file.uuid, "from-h5py");
-  EXPECT_EQ(file.channels[2], (Channel{.name = "ç", .unit = "m", .role = ChannelRole::known_future}));
+  EXPECT_EQ(file.channels[2], (Channel{.name = "\u00e7", .unit = "m", .role = ChannelRole::known_future}));
   EXPECT_EQ(file.frequency, (Frequency{.step_ns = 60'000'000'000, .months = 0}));
   SeriesFiles files({file}, {});
   EXPECT_EQ(files.time(0, 49), 49 * 60'000'000'000);
@@ -212,7 +214,7 @@ TEST(SeriesFile, TablesThatAreNoSeriesAreNotWritten) {
   const auto refusal = [&](const std::function<void(SeriesTable&)>& change) {
     SeriesTable table = good;
     change(table);
-    const std::string text = error_of(ErrorKind::data, [&] { write_table(scratch.path("s.h5"), table); });
+    std::string text = error_of(ErrorKind::data, [&] { write_table(scratch.path("s.h5"), table); });
     EXPECT_TRUE(scratch.names().empty());
     return text;
   };
@@ -256,7 +258,7 @@ class DamagedSeries : public testing::Test {
   // What describing (or verifying) says of the file after an edit, in this process and from the child.
   std::string described(const std::function<void(hid_t)>& edit) const {
     const std::string path = edited(edit);
-    const std::string text = error_of(ErrorKind::data, [&] { describe_series(path); });
+    std::string text = error_of(ErrorKind::data, [&] { describe_series(path); });
     EXPECT_EQ(error_of(ErrorKind::data, [&] { probe_series(path); }), text);
     return text;
   }

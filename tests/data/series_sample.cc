@@ -26,10 +26,10 @@ class TableMaker {
     const int64_t channels = shape_.channels > 0 ? shape_.channels : uniform(1, 20);
     for (int64_t c = 0; c < channels; ++c) {
       const auto role = c == 0 ? ChannelRole::target : kRoles[uniform(0, 2)];
-      table_.channels.push_back({.name = "c" + std::to_string(c), .unit = c % 2 == 0 ? "" : "W/m\u00b2", .role = role});
+      table_.channels.push_back({.name = fmt::format("c{}", c), .unit = c % 2 == 0 ? "" : "W/m\u00b2", .role = role});
     }
     table_.frequency = shape_.frequency;
-    for (int64_t k = uniform(0, 2); k > 0; --k) table_.static_names.push_back("k" + std::to_string(k));
+    for (int64_t k = uniform(0, 2); k > 0; --k) table_.static_names.push_back(fmt::format("k{}", k));
     const char* ids[] = {"station/7", ".hidden", "100 %", "\u00fc"};
     const int64_t count = uniform(1, 4);
     for (int64_t s = 0; s < count; ++s) add_series(ids[s]);

@@ -2,8 +2,8 @@
 // Windows of time series against a plain loop over the tables they were written from.
 #include "data/series_windows.h"
 
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <ctime>
 #include <random>
 
@@ -95,7 +95,9 @@ class WindowCheck {
       for (int64_t t = 0; t < l; ++t) {
         const int64_t row = place_.t0 - l + t, at = (j * count + c) * l + t;
         expect_bits(w.past.data<float>()[at], value(row, c));
-        if (w.past_observed.defined()) EXPECT_EQ(w.past_observed.data<uint8_t>()[at], seen(row, c));
+        if (w.past_observed.defined()) {
+          EXPECT_EQ(w.past_observed.data<uint8_t>()[at], seen(row, c));
+        }
       }
       for (int64_t t = 0; t < h; ++t) {
         const int64_t row = place_.t0 + t, at = (j * count + c) * h + t;
@@ -135,7 +137,9 @@ class WindowCheck {
     const double x = place_.series->values[cell(row, c)];
     return static_cast<float>((x - s.mean) * (1.0 / s.scale));
   }
-  static void expect_bits(float found, float expected) { EXPECT_EQ(std::memcmp(&found, &expected, 4), 0); }
+  static void expect_bits(float found, float expected) {
+    EXPECT_EQ(std::bit_cast<uint32_t>(found), std::bit_cast<uint32_t>(expected));
+  }
 
   const std::vector<Channel>& channels_;
   const WindowOptions& options_;

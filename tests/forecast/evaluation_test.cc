@@ -13,7 +13,9 @@ namespace {
 
 constexpr int64_t kRows = 900, kLookback = 20, kHorizon = 7, kSeason = 24;
 
-const BaselineOptions kAll{.baselines = {std::begin(kAllBaselines), std::end(kAllBaselines)}, .season = kSeason};
+BaselineOptions all_baselines() {
+  return {.baselines = {std::begin(kAllBaselines), std::end(kAllBaselines)}, .season = kSeason};
+}
 
 // Every number of MetricValues that a baseline has.
 std::vector<double> numbers(const MetricValues& m) {
@@ -49,12 +51,12 @@ TEST(Evaluation, AnyNumberOfRanksGivesTheSameMetrics) {
     const std::string path = write_synthetic(scratch.path("s.h5"), table);
     const Data data(path, kLookback, kHorizon);
     const auto self = make_self_communicator();
-    const auto expected = evaluate_baselines(*data.train, *data.windows, kAll, *self);
+    const auto expected = evaluate_baselines(*data.train, *data.windows, all_baselines(), *self);
     EXPECT_EQ(expected[0].metrics.windows(), data.windows->samples());
     for (const int ranks : {1, 2, 3, 4}) {
       run_in_process(ranks, [&](Communicator& world) {
         const Data own(path, kLookback, kHorizon);
-        const auto found = evaluate_baselines(*own.train, *own.windows, kAll, world);
+        const auto found = evaluate_baselines(*own.train, *own.windows, all_baselines(), world);
         for (size_t b = 0; b < expected.size(); ++b) {
           const std::string what = std::string(to_string(kAllBaselines[b])) + " on " + std::to_string(ranks);
           EXPECT_EQ(found[b].metrics.windows(), data.windows->samples());

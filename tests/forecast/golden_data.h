@@ -16,7 +16,7 @@
 
 namespace farsight {
 
-struct Cell {
+struct GoldenCell {
   double mse, mae;
 };
 
@@ -42,7 +42,7 @@ inline MetricValues evaluate(const Data& data, Baseline baseline, int64_t season
       .metrics.total();
 }
 
-inline void expect_cell(const MetricValues& found, const Cell& cell, double tolerance, const std::string& what) {
+inline void expect_cell(const MetricValues& found, const GoldenCell& cell, double tolerance, const std::string& what) {
   EXPECT_NEAR(found.mse, cell.mse, tolerance) << what;
   EXPECT_NEAR(found.mae, cell.mae, tolerance) << what;
 }

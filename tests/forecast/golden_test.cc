@@ -42,7 +42,7 @@ TEST_F(Synthetic, ValuesAndStatistics) {
 TEST_F(Synthetic, EveryCellOfTheTable) {
   struct Row {
     int64_t lookback, horizon, season;
-    Cell repeat, seasonal, mean, linear;
+    GoldenCell repeat, seasonal, mean, linear;
   };
   constexpr Row kRows[] = {
       {96, 24, 24, {1.267105, .924176}, {.218553, .409329}, {1.107893, .855565}, {.012474, .094218}},
