@@ -68,7 +68,7 @@ TEST(CommandLine, WrongCommandLinesGive64AndSayWhy) {
   };
   expect({}, "a command is missing; available: ");
   expect({"plna"}, "'plna' is not in this build; did you mean 'plan'?; available: ");
-  expect({"forecast"}, "'forecast' is not in this build");
+  expect({"attend"}, "'attend' is not in this build");
   expect({"plan"}, "needs more arguments: farsight plan CONFIG");
   expect({"plan", "a.toml", "b.toml"}, "does not take 'b.toml'");
   expect({"plan", "a.toml", "--rnaks=2"}, "unknown option '--rnaks' of `farsight plan`; did you mean 'ranks'?");

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/error.h"
+#include "trainer/forecast/forecast_cost.h"
 #include "trainer/plan_dataset.h"
 #include "trainer/run_mesh.h"
 
@@ -191,6 +192,11 @@ TEST(Plan, EveryExampleIsAccepted) {
     if (entry.path().extension() != ".toml") continue;
     ++examples;
     const Config config = load_config(entry.path().string());
+    if (config.task.kind == TaskKind::forecast) {
+      EXPECT_NE(plan_forecast(config, 1, 0, /*json=*/false).find("parameters"), std::string::npos);
+      EXPECT_NE(plan_forecast(config, 1, 0, /*json=*/true).find("\"memory_bytes\""), std::string::npos);
+      continue;
+    }
     const Plan plan = make_plan(config, std::max<int64_t>(1, config.parallel.data) * config.parallel.ring, 0, {});
     EXPECT_GT(plan.size.total(), 0) << entry.path();
     EXPECT_NE(plan_text(config, plan).find("parameters"), std::string::npos);
